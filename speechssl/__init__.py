@@ -1,0 +1,18 @@
+"""speechssl: pretrain, extract and benchmark self-supervised spectrogram encoders.
+
+`import speechssl` is cheap: the names below are imported when they are first used.
+"""
+
+from typing import Any
+
+from speechssl.version import __version__
+
+__all__ = ["__version__", "list_tasks", "list_upstreams", "load_upstream"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("load_upstream", "list_upstreams", "list_tasks"):
+        from speechssl import hub
+
+        return getattr(hub, name)
+    raise AttributeError(f"module 'speechssl' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Primary Hydra configurations, one per verb, and the groups the core owns."""

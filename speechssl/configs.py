@@ -1,0 +1,200 @@
+"""Hydra configuration: the YAML beside families and tasks, and the command line of every verb.
+
+The primary configurations live in `speechssl/conf`, one per verb, each key with a comment that `--help` shows.
+Family and task YAML live beside the code they configure and are found through a search path plugin. Their keys are
+constructor arguments, so any argument can be set from the command line, whether the YAML names it or not.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import speechssl.upstream
+from speechssl import registry
+from speechssl.errors import UserError, nearest
+
+CONF = Path(__file__).parent / "conf"
+OPEN_NODES = ("upstream", "task", "options")  # constructor arguments: checked against the signature, not the YAML
+
+
+class FamilyFolders(SearchPathPlugin):
+    """Lets Hydra find `upstream/<family>/*.yaml` and `downstream/<task>/*.yaml`."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        root = Path(next(iter(speechssl.upstream.__path__))).parent
+        search_path.append("speechssl", f"file://{root}")
+
+
+Plugins.instance().register(FamilyFolders)
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    """Use the Hydra that is running (a sweep), or start one for the block."""
+    if GlobalHydra.instance().is_initialized():
+        yield
+        return
+    with initialize_config_module("speechssl.conf", version_base="1.3"):
+        yield
+
+
+def split_name(kind: str, name: str) -> tuple[str, str]:
+    """Split "tera/tiny" into family and configuration ("base" where none is given), checking both.
+
+    Raises:
+        UserError: unknown family, task or size, with the nearest known one.
+    """
+    family, _, size = name.partition("/")
+    known = registry.sizes(kind, family)
+    size = size or "base"
+    if size not in known:
+        raise UserError(f"{kind} {family} has no configuration {size!r}; known: {', '.join(known)}{nearest(size, known)}")
+    return family, size
+
+
+def load(kind: str, name: str) -> tuple[str, dict[str, Any]]:
+    """Return the family or task name and the constructor arguments of "tera/tiny" or "ks/debug"."""
+    family, size = split_name(kind, name)
+    with _hydra():
+        config = hydra_compose(overrides=[f"+{kind}={family}/{size}"])[kind]
+    return family, arguments(config)
+
+
+def arguments(config: DictConfig) -> dict[str, Any]:
+    """Return the plain constructor arguments of a node: everything but `_target_`."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    return {str(key): value for key, value in plain.items() if key != "_target_"}
+
+
+def compose(verb: str, overrides: list[str]) -> DictConfig:
+    """Return the checked configuration of `speechssl <verb> key=value ...`.
+
+    Raises:
+        UserError: a key that does not exist (with the nearest right one), a missing or mistyped value.
+    """
+    with _hydra():
+        try:
+            known = hydra_compose(config_name=verb, overrides=_groups(verb, overrides)[0])
+            config = hydra_compose(config_name=verb, overrides=translate(verb, overrides, known))
+            OmegaConf.resolve(config)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(_one_line(error)) from error
+    for key in sorted(OmegaConf.missing_keys(config)):
+        raise UserError(f"{verb} needs {key}=... ({describe(verb).get(key, ('', 'no default'))[1]})")
+    return config
+
+
+def translate(verb: str, overrides: list[str], known: DictConfig | None = None) -> list[str]:
+    """Turn what users type into what Hydra composes, checking keys and types against the `known` defaults."""
+    groups, rest = _groups(verb, overrides)
+    parsed = _parse(rest)
+    if known is not None:
+        for override in parsed:
+            _check(verb, override, known)
+    opened = [
+        f"++{text}" if override.key_or_group.split(".")[0] in OPEN_NODES and text[0] not in "+~" else text
+        for text, override in zip(rest, parsed, strict=True)
+    ]
+    return groups + opened
+
+
+def _groups(verb: str, overrides: list[str]) -> tuple[list[str], list[str]]:
+    """Split off config group choices; `pretrain upstream=tera/tiny` also chooses the family's objective."""
+    groups, rest = [], []
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if verb == "pretrain" and key == "upstream" and "," not in value:
+            family, size = split_name("upstream", value)
+            if not (registry.folder("upstream", family) / "pretrain.yaml").is_file():
+                raise UserError(f"upstream {family} has nothing to pretrain; try another of: {', '.join(trainable())}")
+            groups += [f"upstream={family}/{size}", f"upstream@task={family}/pretrain"]
+        elif (CONF / key).is_dir():
+            groups.append(text)
+        else:
+            rest.append(text)
+    return groups, rest
+
+
+def trainable() -> list[str]:
+    """Return the families that have a pretraining objective."""
+    families = registry.names("upstream")
+    return [name for name in families if (registry.folder("upstream", name) / "pretrain.yaml").is_file()]
+
+
+def _parse(overrides: list[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(overrides)
+    except HydraException as error:
+        raise UserError(f"cannot read {' '.join(overrides)!r}: expected key=value ({_one_line(error)})") from error
+
+
+def _check(verb: str, override: Override, known: DictConfig) -> None:
+    key = override.key_or_group
+    if override.is_sweep_override() or key.split(".")[0] in OPEN_NODES or key.startswith("hydra"):
+        return
+    flat = list(flatten(known))
+    if key in flat and not isinstance(OmegaConf.select(known, key, throw_on_missing=False), DictConfig):
+        _check_type(key, override.value(), OmegaConf.select(known, key, throw_on_missing=False))
+    elif key not in flat:
+        raise UserError(f"{verb} has no key {key!r}{nearest(key, flat)} (all keys: speechssl {verb} --help)")
+
+
+def _check_type(key: str, value: Any, default: Any) -> None:
+    numeric = isinstance(default, int | float) and not isinstance(default, bool)
+    if numeric and value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise UserError(f"{key} expects a number like {default}, found {value!r}")
+    if isinstance(default, int) and numeric and isinstance(value, float):
+        raise UserError(f"{key} expects a whole number like {default}, found {value!r}")
+    if isinstance(default, bool) and not isinstance(value, bool):
+        raise UserError(f"{key} expects true or false, found {value!r}")
+
+
+def flatten(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of all keys, inner nodes included."""
+    for key in config:
+        name = f"{prefix}{key}"
+        yield name
+        if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
+            yield from flatten(config[key], f"{name}.")
+
+
+def describe(verb: str) -> dict[str, tuple[str, str]]:
+    """Return {key: (default, explanation)} of a verb, read from the comments in its YAML."""
+    return _describe(CONF / f"{verb}.yaml", "")
+
+
+def _describe(path: Path, prefix: str) -> dict[str, tuple[str, str]]:
+    found: dict[str, tuple[str, str]] = {}
+    stack: list[tuple[int, str]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        group = re.match(r"\s*-\s*(\w+):\s*(\w+)\s*(#|$)", line)
+        if group and (CONF / group[1] / f"{group[2]}.yaml").is_file():
+            found.update(_describe(CONF / group[1] / f"{group[2]}.yaml", f"{prefix}{group[1]}."))
+        entry = re.match(r"(\s*)([\w@]+):\s*([^#]*?)\s*(?:#\s*(.*))?$", line)
+        if not entry or entry[2] in ("defaults", "_target_", "hydra"):
+            continue
+        indent = len(entry[1])
+        stack = [item for item in stack if item[0] < indent]
+        name = prefix + ".".join([*(item[1] for item in stack), entry[2]])
+        stack.append((indent, entry[2]))
+        if entry[4]:
+            found[name] = (entry[3].strip(), entry[4].strip())
+    return found
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

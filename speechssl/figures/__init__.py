@@ -1,0 +1,1 @@
+"""One figure per file; arrays in, PNG out."""

@@ -1,0 +1,155 @@
+"""Upstreams by name: `tera/tiny`, `tera/tiny@random`, `tera:states.ckpt`, `runs/my-run`, `fbank`."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechssl import configs, registry
+from speechssl.errors import UserError, nearest
+from speechssl.files import load_safetensors, read_json, sha256
+from speechssl.interfaces import Upstream
+
+FORMAT = 1  # version of an exported folder's config.json
+
+
+def load_upstream(name: str, checkpoint: str | Path | None = None, **overrides: Any) -> Upstream:
+    """Return a trained (or, with `@random`, untrained) upstream in `eval()` mode on the CPU.
+
+    Args:
+        name: family and size (`tera/tiny`: the weights bundled with the package), `tera/tiny@random` or
+            `tera/tiny@random3` (untrained, with that initialisation seed), `tera:FILE` (a published checkpoint),
+            a run directory or exported folder, or a parameter-free baseline such as `fbank`.
+        checkpoint: a published file or a run directory of the family `name`; the same as `name:checkpoint`.
+        overrides: constructor arguments that replace those of the configuration or checkpoint.
+
+    Raises:
+        UserError: unknown name, missing or damaged files, settings the family does not have.
+    """
+    family, _, file = name.partition(":")
+    if checkpoint is not None:
+        family, file = name, str(checkpoint)
+    if file:
+        registry.folder("upstream", family.partition("/")[0])
+        upstream = _from_checkpoint(family.partition("/")[0], Path(file), overrides)
+    elif _is_registered(name):
+        upstream = _from_configuration(name, overrides)
+    elif Path(name).is_dir():
+        upstream = _from_folder(Path(name), overrides)
+    else:
+        known = registry.names("upstream")
+        raise UserError(
+            f"unknown upstream {name!r}: not a known family ({', '.join(known)}) and no such folder"
+            f"{nearest(name.partition('/')[0].partition('@')[0], known)}"
+        )
+    return upstream.eval().requires_grad_(False)
+
+
+def list_upstreams() -> list[str]:
+    """Return every family and size that `load_upstream` and `pretrain` know, such as "tera/base"."""
+    return [f"{family}/{size}" for family in registry.names("upstream") for size in registry.sizes("upstream", family)]
+
+
+def list_tasks() -> list[str]:
+    """Return the names of the benchmark tasks."""
+    return registry.names("downstream")
+
+
+def export_folder(path: Path) -> Path:
+    """Return the exported folder of a run directory (its last stage's, if it has several).
+
+    Raises:
+        UserError: nothing has been exported there.
+    """
+    stages = sorted(path.glob("stages/*/export/config.json"))
+    for config in (path / "config.json", path / "export" / "config.json", *reversed(stages)):
+        if config.is_file():
+            return config.parent
+    raise UserError(
+        f"{path} holds no exported model (expected {path / 'export' / 'config.json'}); "
+        "is it a run directory, and has its pretraining ended?"
+    )
+
+
+def _is_registered(name: str) -> bool:
+    return re.split("[/@]", name)[0] in registry.names("upstream")
+
+
+def _from_configuration(name: str, overrides: dict[str, Any]) -> Upstream:
+    base, at, control = name.partition("@")
+    random = re.fullmatch(r"random(\d*)", control)
+    if at and not random:
+        raise UserError(f"unknown suffix @{control} in {name!r}; known: @random, or @randomN with a seed N")
+    family, config = configs.load("upstream", base)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(random[1] or 0) if random else 0)
+        upstream = registry.build_upstream(family, {**config, **overrides})
+    if random or not any(True for _ in upstream.parameters()):
+        return upstream
+    size = configs.split_name("upstream", base)[1]
+    bundled = registry.folder("upstream", family) / "weights" / size
+    if not bundled.is_dir():
+        raise UserError(
+            f"no trained weights of {family}/{size} are bundled; give a run directory or {family}:FILE, pretrain "
+            f"with `speechssl pretrain upstream={family}/{size}`, or say {family}/{size}@random for an untrained one"
+        )
+    return _from_folder(bundled, overrides)
+
+
+def _from_folder(path: Path, overrides: dict[str, Any]) -> Upstream:
+    folder = export_folder(path)
+    description = read_json(folder / "config.json")
+    if not isinstance(description, dict) or not {"format", "family", "config"} <= description.keys():
+        raise UserError(f"{folder / 'config.json'} does not describe an exported upstream (family, config, format)")
+    if description["format"] > FORMAT:
+        raise UserError(f"{folder} has format {description['format']}, this version reads up to {FORMAT}; upgrade speechssl")
+    weights = folder / "model.safetensors"
+    state = load_safetensors(weights)
+    expected = description.get("weights_sha256")
+    if expected and sha256(weights) != expected:
+        raise UserError(f"{weights} is not the file that was exported (sha256 differs); copy or export it again")
+    upstream = registry.build_upstream(description["family"], {**description["config"], **overrides})
+    load_weights(upstream, state, weights)
+    return upstream
+
+
+def _from_checkpoint(family: str, path: Path, overrides: dict[str, Any]) -> Upstream:
+    if path.is_dir():
+        upstream = _from_folder(path, overrides)
+        if upstream.family != family:
+            raise UserError(f"{path} holds a {upstream.family} model, not {family}")
+        return upstream
+    published = getattr(registry.module("upstream", family), "PUBLISHED", None)
+    if published is None:
+        raise UserError(f"upstream {family} has no published checkpoint format; give a run directory")
+    content = published.read(path)
+    upstream = registry.build_upstream(family, {**content.config, **overrides})
+    load_weights(upstream, content.upstream_state, path)
+    return upstream
+
+
+def load_weights(module: torch.nn.Module, state: dict[str, torch.Tensor], source: Path) -> None:
+    """Load a state dict strictly; raises UserError naming the first missing, extra or wrong-shaped tensor."""
+    own = module.state_dict()
+    for name in own.keys() - state.keys():
+        raise UserError(f"{source} lacks the tensor {name!r} that {type(module).__name__} needs")
+    for name in state.keys() - own.keys():
+        raise UserError(f"{source} holds a tensor {name!r} that {type(module).__name__} does not have")
+    for name, tensor in state.items():
+        if tensor.shape != own[name].shape:
+            raise UserError(
+                f"{source}: {name} has shape {tuple(tensor.shape)}, expected {tuple(own[name].shape)}; "
+                "the configuration does not fit these weights"
+            )
+    module.load_state_dict(state)
+
+
+def weights_sha256(upstream: Upstream) -> str:
+    """Return a digest of an upstream's configuration and tensors, whatever file they came from."""
+    total = hashlib.sha256(repr((upstream.family, sorted(upstream.config.items()))).encode())
+    for name, tensor in sorted(upstream.state_dict().items()):
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()

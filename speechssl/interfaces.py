@@ -1,0 +1,232 @@
+"""The contracts every family, task and loop of the project is written against.
+
+Shape legend of the whole project: `B` batch, `S` samples, `T` frames, `F` mel bins, `N` patches, `D` hidden size,
+`L` layers, `V` codebook size, `C` classes. Lengths are counts of valid samples or frames; padding is at the end.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from speechssl.errors import UserError
+
+
+class Features(NamedTuple):
+    """What an upstream returns for a batch."""
+
+    hidden_states: list[Tensor]  # num_layers + 1 of (B, T, D); [0] is the input to the first layer
+    lengths: Tensor  # (B,) valid frames
+
+
+@dataclass
+class Batch:
+    """Utterances padded to one length, with all that randomness and training derive from."""
+
+    waveforms: Tensor  # (B, S) float32 in [-1, 1], zero beyond each length
+    lengths: Tensor  # (B,) samples
+    ids: list[str]
+    seeds: Tensor  # (B,) int64, one per utterance, from (seed, epoch, id): masks, crops and noise derive from them
+    labels: dict[str, Any] = field(default_factory=dict)  # tensors or lists with one entry per utterance
+    rms: Tensor | None = None  # (B,) root mean square of the whole utterance each (cropped) waveform comes from
+    unreadable: list[tuple[str, str]] = field(default_factory=list)  # (id, reason) of utterances left out
+    empty: bool = False  # every utterance was unreadable: the rows are silence that must not count
+
+    def to(self, device: torch.device | str) -> "Batch":
+        def move(value: Any) -> Any:
+            return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+
+        moved = {name: move(getattr(self, name)) for name in ("waveforms", "lengths", "seeds", "rms")}
+        return replace(self, labels={name: move(value) for name, value in self.labels.items()}, **moved)
+
+    def pin_memory(self) -> "Batch":
+        def pin(value: Any) -> Any:
+            return value.pin_memory() if isinstance(value, Tensor) else value
+
+        pinned = {name: pin(getattr(self, name)) for name in ("waveforms", "lengths", "seeds", "rms")}
+        return replace(self, labels={name: pin(value) for name, value in self.labels.items()}, **pinned)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of valid audio at 16 kHz, padding excluded (a host sync when the batch is on a GPU)."""
+        return 0.0 if self.empty else float(self.lengths.sum()) / 16000
+
+
+class BatchStream(Protocol):
+    """An endless, deterministic sequence of micro-batches that can be entered at any number."""
+
+    def iterate(self, start: int, step: int = 1) -> Iterator[Batch]:
+        """Yield micro-batches number `start`, `start + step`, `start + 2 step`, ... without end."""
+
+    def once(self) -> Iterator[Batch]:
+        """Yield every utterance exactly once, in a fixed order and with fixed seeds (for a dev split)."""
+
+
+def pad_waveforms(waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Stack 1-D waveforms into (B, S) with zeros at the end, and their lengths (B,) in samples."""
+    lengths = torch.tensor([w.shape[0] for w in waveforms], device=waveforms[0].device)
+    return nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True), lengths
+
+
+class Upstream(nn.Module):
+    """Base class of every encoder: waveforms in, hidden states out, frontend inside.
+
+    A family sets the attributes and implements `encode`. Padding must not change valid frames.
+    """
+
+    sample_rate: int = 16000  # Hz the waveforms must have
+    downsample_rate: int  # samples per frame
+    hidden_size: int  # D
+    num_layers: int  # L
+    min_samples: int = 800  # shorter utterances are zero-padded to this (50 ms at 16 kHz)
+
+    family: str = ""  # set by the registry: with `config` it is what an exported folder needs to rebuild the model
+    config: dict[str, Any]
+
+    def encode(self, waveforms: Tensor, lengths: Tensor) -> Features:
+        """Encode (B, S) float32 waveforms with (B,) valid samples, each at least `min_samples` long."""
+        raise NotImplementedError(f"{type(self).__name__} has to implement encode(waveforms, lengths)")
+
+    def forward(
+        self, waveforms: Tensor | Sequence[Tensor], lengths: Tensor | None = None, sample_rate: int | None = None
+    ) -> Features:
+        """Return hidden states of a padded (B, S) tensor with lengths, or of a list of 1-D tensors.
+
+        Args:
+            waveforms: mono audio in [-1, 1] at `self.sample_rate`.
+            lengths: (B,) valid samples; may be left out for a list, or for a tensor without padding.
+            sample_rate: Hz; give it to have it checked.
+
+        Raises:
+            UserError: wrong rate, rank, dtype or lengths.
+        """
+        if sample_rate is not None and sample_rate != self.sample_rate:
+            raise UserError(
+                f"{type(self).__name__} expects {self.sample_rate} Hz, found {sample_rate} Hz; "
+                "resample first, for example with speechssl.audio.resample"
+            )
+        waveforms, lengths = self._check(waveforms, lengths)
+        shortest = self.min_samples
+        if waveforms.shape[1] < shortest:
+            waveforms = nn.functional.pad(waveforms, (0, shortest - waveforms.shape[1]))
+        return self.encode(waveforms, lengths.clamp(min=shortest))
+
+    def _check(self, waveforms: Tensor | Sequence[Tensor], lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        if not isinstance(waveforms, Tensor):
+            if lengths is not None:
+                raise UserError("give lengths only with a padded (B, S) tensor, not with a list of waveforms")
+            bad = [tuple(w.shape) for w in waveforms if w.dim() != 1]
+            if bad or len(waveforms) == 0:
+                raise UserError(f"expected a non-empty list of 1-D waveforms, found shapes {bad or 'none at all'}")
+            waveforms, lengths = pad_waveforms(waveforms)
+        if waveforms.dim() != 2 or not waveforms.is_floating_point() or waveforms.shape[0] == 0:
+            raise UserError(
+                f"expected float waveforms of shape (B, S) in [-1, 1], found {tuple(waveforms.shape)} {waveforms.dtype}"
+            )
+        if lengths is None:
+            lengths = torch.full((waveforms.shape[0],), waveforms.shape[1], device=waveforms.device)
+        lengths = torch.as_tensor(lengths, device=waveforms.device)
+        if lengths.shape != waveforms.shape[:1] or lengths.is_floating_point():
+            raise UserError(f"expected (B,) = ({waveforms.shape[0]},) integer lengths in samples, found {lengths}")
+        if int(lengths.max()) > waveforms.shape[1] or int(lengths.min()) < 0:
+            raise UserError(f"lengths must lie in 0..{waveforms.shape[1]} samples, found {lengths.tolist()}")
+        return waveforms.float(), lengths.long()
+
+    def statistics_frontend(self) -> nn.Module | None:
+        """Return the frontend whose corpus mean and std the model still needs before it can encode, or None."""
+        return None
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Take per-channel corpus statistics (F,) of `statistics_frontend()`; they travel in the state dict."""
+        raise UserError(f"{type(self).__name__} uses no corpus statistics")
+
+
+class PretrainTask(nn.Module):
+    """One training objective around an upstream. Also the base of what the loop trains on cached features."""
+
+    upstream: Upstream  # what gets exported
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        """Return "loss" (scalar to minimise) and detached scalars to log.
+
+        An optional "weight" is the number of elements the loss is a mean over. With it, micro-batches and ranks are
+        averaged by element, so that accumulation and data parallelism equal one large batch. It is not logged.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has to implement forward(batch)")
+
+    def snapshot(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the arrays figures are drawn from, for example clean, altered and reconstructed features."""
+        return {}
+
+    def after_step(self, step: int) -> None:
+        """Run after optimizer step number `step` (from 1): exponential averages, annealing."""
+
+    def gradient_groups(self) -> list[list[nn.Parameter]]:
+        """Return groups of parameters whose gradient norms are clipped separately (default: one group of all)."""
+        return [[p for p in self.parameters() if p.requires_grad]]
+
+
+@dataclass
+class Stage:
+    """One training of a family that needs several in a row; a one-stage family never mentions it."""
+
+    name: str
+    task: PretrainTask
+    trainer: dict[str, Any] = field(default_factory=dict)  # overrides of trainer settings
+    parents: list[str] = field(default_factory=list)  # names of the stages whose exports this one reads
+
+    def on_start(self, batches: BatchStream) -> None:
+        """Run once before the first step: codebook initialisation, statistics. Not run again on resume."""
+
+
+@dataclass
+class Examples:
+    """A labelled split: utterances and one label entry per utterance."""
+
+    cuts: Any  # data.cuts.CutTable
+    labels: dict[str, list]  # name -> one entry per utterance
+
+
+class Metric(Protocol):
+    """Accumulates per-utterance results; `records` lets the runner bootstrap intervals and write predictions."""
+
+    def update(self, outputs: Tensor, lengths: Tensor, labels: dict[str, Any], ids: list[str]) -> None: ...
+
+    def compute(self) -> dict[str, float]: ...
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return per utterance {"id", "reference", "hypothesis", "numerator", "denominator"}.
+
+        The main metric of any subset is `100 * sum(numerator) / sum(denominator)`.
+        """
+
+
+class DownstreamTask:
+    """One frozen-feature task. Layer mixing, freezing, caching and the loop belong to the core."""
+
+    name: str
+    monitor: ClassVar[str]  # the main metric: selects on dev, reported on test
+    mode: ClassVar[str]  # "max" or "min"
+    pooled: ClassVar[bool] = False  # the head commutes with the mean over time, so pooled features suffice
+    folds: Sequence[str] = ("",)
+
+    def dataset(self, split: str) -> Examples:
+        """Return "train", "dev" or "test" with labels; label indices come from the train split."""
+        raise NotImplementedError(f"{type(self).__name__} has to implement dataset(split)")
+
+    def sample_weights(self, examples: Examples) -> list[float] | None:
+        """Return per-utterance weights for drawing train batches with replacement, or None for plain shuffling."""
+        return None
+
+    def head(self, hidden_size: int, downsample_rate: int) -> nn.Module:
+        """Return forward(features (B, T, D), lengths (B,)) -> (outputs, output lengths)."""
+        raise NotImplementedError(f"{type(self).__name__} has to implement head(hidden_size, downsample_rate)")
+
+    def loss(self, outputs: Tensor, lengths: Tensor, labels: dict[str, Any]) -> dict[str, Tensor]:
+        """Return {"loss": scalar, ...}."""
+        raise NotImplementedError(f"{type(self).__name__} has to implement loss(outputs, lengths, labels)")
+
+    def metric(self) -> Metric:
+        raise NotImplementedError(f"{type(self).__name__} has to implement metric()")

@@ -1,0 +1,1 @@
+"""One metric per file; plain Python values or arrays in."""

@@ -1,0 +1,1 @@
+"""The frozen benchmark protocol: cache, grid, runner, rows."""

@@ -1,0 +1,71 @@
+"""Finds family and task folders by name; the only dynamic import in the project.
+
+Names are read from the folders, nothing is imported until `family` or `task` is called for one of them.
+"""
+
+import importlib
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from speechssl.errors import UserError, nearest
+
+KINDS = ("upstream", "downstream")
+
+
+def names(kind: str) -> list[str]:
+    """Return the folder names of `kind` ("upstream" or "downstream"), sorted."""
+    package = importlib.import_module(f"speechssl.{kind}")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.ispkg)
+
+
+def folder(kind: str, name: str) -> Path:
+    """Return the folder of a family or task; raises UserError for an unknown name."""
+    known = names(kind)
+    if name not in known:
+        raise UserError(f"unknown {kind} {name!r}; known: {', '.join(known)}{nearest(name, known)}")
+    package = importlib.import_module(f"speechssl.{kind}")
+    return next(Path(root, name) for root in package.__path__ if Path(root, name, "__init__.py").is_file())
+
+
+def sizes(kind: str, name: str) -> list[str]:
+    """Return the configurations of a family or task: the YAML files beside its code, "pretrain*" left out."""
+    return sorted(p.stem for p in folder(kind, name).glob("*.yaml") if not p.stem.startswith("pretrain"))
+
+
+def summary(kind: str, name: str) -> str:
+    """Return the first line of the folder's own docstring, read as text."""
+    text = (folder(kind, name) / "__init__.py").read_text(encoding="utf-8")
+    return text.removeprefix('"""').split("\n", 1)[0].removesuffix('"""').strip()
+
+
+def module(kind: str, name: str) -> ModuleType:
+    """Import a family (exports UPSTREAM, PRETRAIN_TASK, ...) or task (exports TASK)."""
+    folder(kind, name)
+    return importlib.import_module(f"speechssl.{kind}.{name}")
+
+
+def build_upstream(family: str, config: dict[str, Any]) -> Any:
+    """Build a family's model from constructor arguments and remember them, so that it can be exported."""
+    cls = module("upstream", family).UPSTREAM
+    try:
+        upstream = cls(**config)
+    except TypeError as error:
+        check_arguments(cls, config, f"upstream {family}")
+        raise error
+    upstream.family, upstream.config = family, dict(config)
+    return upstream
+
+
+def check_arguments(function: Any, given: dict[str, Any], owner: str) -> None:
+    """Raise UserError for a setting the constructor does not know, naming the nearest it does."""
+    import inspect
+
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for name in given:
+        if name not in parameters:
+            known = ", ".join(parameters)
+            raise UserError(f"{owner} has no setting {name!r} (known: {known}){nearest(name, parameters)}")
