@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from speechssl.audio.kaldi import KaldiFbank
     from speechssl.audio.log_mel import LogMel
     from speechssl.audio.read import AudioInfo, audio_info, read_audio
-    from speechssl.audio.resample import resample
+    from speechssl.audio.resampling import resample
 
 _HOMES = {
     "AudioInfo": "read",
@@ -20,7 +20,7 @@ _HOMES = {
     "LogMel": "log_mel",
     "audio_info": "read",
     "read_audio": "read",
-    "resample": "resample",
+    "resample": "resampling",
 }
 __all__ = ["AudioInfo", "Frontend", "KaldiFbank", "LogMel", "audio_info", "read_audio", "resample"]
 
@@ -29,7 +29,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value  # a submodule of the same name (resample) must not hide the function
+    globals()[name] = value
     return value
 
 

@@ -1,8 +1,8 @@
 """Truncated files: what the container promises against what is there.
 
-libsndfile reads a WAV or Ogg file that was cut short without a word and reports the shorter length, so an interrupted
-download would silently become a short recording. FLAC and MP3 keep their full length in the header and are caught
-when they are decoded. Formats: RIFF/RF64 WAVE (EBU Tech 3306) and Ogg pages (RFC 3533).
+libsndfile reads a WAV or Ogg file that was cut short without a word and reports the shorter length, so an
+interrupted download would silently become a short recording. FLAC and MP3 keep their full length in the
+header and are caught when they are decoded. Formats: RIFF/RF64 WAVE (EBU Tech 3306) and Ogg pages (RFC 3533).
 """
 
 import os
@@ -19,7 +19,7 @@ END_OF_STREAM = 4  # bit of the Ogg header type
 
 
 def check_complete(path: str | Path) -> None:
-    """Raise AudioError for a missing file, a WAV shorter than its data chunk or an Ogg without its last page."""
+    """Raise AudioError for a missing file, a WAV shorter than its data chunk or an Ogg without its end."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -49,25 +49,24 @@ def _check_wave(file: BinaryIO, size: int, path: str | Path) -> None:
             promised = length if long_data_size is None or not unknown else long_data_size
             found = size - position - 8
             if found < promised and not (unknown and long_data_size is None):
-                raise AudioError(f"{path} is truncated: {found} of {promised} bytes of audio; fetch or convert it again")
+                raise AudioError(
+                    f"{path} is truncated: {found} of {promised} bytes of audio; fetch or convert it again"
+                )
             return
         position += 8 + length + length % 2
     raise AudioError(f"{path} is truncated: a WAV file without its data chunk; fetch or convert it again")
 
 
 def _check_ogg(file: BinaryIO, size: int, path: str | Path) -> None:
-    start = max(0, size - 2 * MAX_OGG_PAGE)
-    file.seek(start)
+    file.seek(max(0, size - 2 * MAX_OGG_PAGE))
     tail = file.read()
     page = tail.rfind(b"OggS\0")
-    while page >= 0:
-        end = _page_end(tail, page)
-        if end is not None:
-            if tail[page + 5] & END_OF_STREAM and end <= len(tail):
-                return
-            break
-        page = tail.rfind(b"OggS\0", 0, page)
-    raise AudioError(f"{path} is truncated: an Ogg file without its end-of-stream page; fetch or convert it again")
+    end = _page_end(tail, page) if page >= 0 else None
+    if end is not None and end <= len(tail) and tail[page + 5] & END_OF_STREAM:
+        return
+    raise AudioError(
+        f"{path} is truncated: an Ogg file without its end-of-stream page; fetch or convert it again"
+    )
 
 
 def _page_end(data: bytes, page: int) -> int | None:

@@ -1,8 +1,8 @@
 """Mel filter banks and analysis windows, computed in float64 and kept in float32.
 
-Two conventions are in use. HTK (O'Shaughnessy, 2595 log10(1 + f / 700)) with triangles that are straight lines over
-Hz, as in torchaudio and librosa; and Kaldi's (1127 ln(1 + f / 700), the same scale) with triangles that are straight
-over mel, from 20 Hz on, the Nyquist bin left out. None normalises the filters' area.
+Two conventions are in use. HTK (O'Shaughnessy, 2595 log10(1 + f / 700)) with triangles that are straight
+lines over Hz, as in torchaudio and librosa; and Kaldi's (1127 ln(1 + f / 700), the same scale) with triangles
+that are straight over mel, from 20 Hz on, the Nyquist bin left out. None normalises the filters' area.
 """
 
 import math
@@ -22,7 +22,7 @@ WINDOWS = {
 }
 
 
-def window(name: str, size: int, periodic: bool = False) -> Tensor:
+def analysis_window(name: str, size: int, periodic: bool = False) -> Tensor:
     """Return an analysis window (size,); symmetric as in Kaldi, or periodic as for a centred STFT."""
     if name not in WINDOWS:
         raise UserError(f"unknown window {name!r}; known: {', '.join(WINDOWS)}{nearest(name, WINDOWS)}")
@@ -30,39 +30,43 @@ def window(name: str, size: int, periodic: bool = False) -> Tensor:
     return WINDOWS[name](angle.cos()).float()
 
 
-def htk_bank(num_mels: int, num_bins: int, sample_rate: int, low_freq: float, high_freq: float) -> Tensor:
+def htk_bank(num_bins: int, num_mels: int, sample_rate: int, low_freq: float, high_freq: float) -> Tensor:
     """Return (num_bins, num_mels) triangles over Hz, for bins spread evenly from 0 to Nyquist."""
-    edges = 700 * (torch.expm1(_mel_edges(num_mels, low_freq, high_freq) / 1127))
+    edges = 700 * (torch.expm1(_mel_edges(num_mels, sample_rate, low_freq, high_freq) / 1127))
     bins = torch.linspace(0, sample_rate / 2, num_bins, dtype=torch.float64)
     return _triangles(bins, edges).float()
 
 
-def kaldi_bank(num_mels: int, fft_size: int, sample_rate: int, low_freq: float, high_freq: float) -> Tensor:
+def kaldi_bank(fft_size: int, num_mels: int, sample_rate: int, low_freq: float, high_freq: float) -> Tensor:
     """Return (fft_size // 2 + 1, num_mels) triangles over mel; the Nyquist bin has weight 0."""
-    edges = _mel_edges(num_mels, low_freq, high_freq)
+    edges = _mel_edges(num_mels, sample_rate, low_freq, high_freq)
     bins = torch.arange(fft_size // 2 + 1, dtype=torch.float64) * (sample_rate / fft_size)
     bank = _triangles(_mel(bins), edges)
     bank[-1] = 0
     return bank.float()
 
 
-def band_ranges(bank: Tensor, num_bands: int) -> list[tuple[int, int, int, int]]:
-    """Split a bank into groups of neighbouring filters that each need only part of the spectrum.
+def band_ranges(bank: Tensor, width: int) -> list[tuple[int, int, int, int]]:
+    """Split a bank into groups of `width` neighbouring filters that each need only part of the spectrum.
 
     Returns:
         (first filter, last + 1, first bin, last + 1) per group. A product per group skips most of the zeros.
     """
     num_mels = bank.shape[1]
-    cuts = sorted({round(num_mels * i / num_bands) for i in range(num_bands + 1)})
     ranges = []
-    for first, last in zip(cuts, cuts[1:], strict=False):
+    for first in range(0, num_mels, width):
+        last = min(first + width, num_mels)
         used = bank[:, first:last].ne(0).any(dim=1).nonzero().flatten().tolist() or [0]
         ranges.append((first, last, used[0], used[-1] + 1))
     return ranges
 
 
-def check_range(num_mels: int, sample_rate: int, low_freq: float, high_freq: float) -> float:
-    """Return the upper edge in Hz: `high_freq`, or that much below Nyquist when it is zero or negative, as in Kaldi."""
+def _mel(hertz: Tensor) -> Tensor:
+    return 1127 * torch.log1p(hertz / 700)
+
+
+def _mel_edges(num_mels: int, sample_rate: int, low_freq: float, high_freq: float) -> Tensor:
+    """Return num_mels + 2 evenly spaced mels; a zero or negative `high_freq` counts down from Nyquist."""
     nyquist = sample_rate / 2
     high = high_freq if high_freq > 0 else nyquist + high_freq
     if num_mels < 1 or not 0 <= low_freq < high <= nyquist:
@@ -70,16 +74,8 @@ def check_range(num_mels: int, sample_rate: int, low_freq: float, high_freq: flo
             f"expected num_mels >= 1 and 0 <= low_freq < high_freq <= {nyquist:g} Hz, "
             f"found num_mels={num_mels}, low_freq={low_freq:g}, high_freq={high_freq:g}"
         )
-    return high
-
-
-def _mel(hertz: Tensor) -> Tensor:
-    return 1127 * torch.log1p(hertz / 700)
-
-
-def _mel_edges(num_mels: int, low_freq: float, high_freq: float) -> Tensor:
-    low, high = _mel(torch.tensor([low_freq, high_freq], dtype=torch.float64)).tolist()
-    return torch.linspace(low, high, num_mels + 2, dtype=torch.float64)
+    first, last = _mel(torch.tensor([low_freq, high], dtype=torch.float64)).tolist()
+    return torch.linspace(first, last, num_mels + 2, dtype=torch.float64)
 
 
 def _triangles(bins: Tensor, edges: Tensor) -> Tensor:

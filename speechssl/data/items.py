@@ -1,7 +1,7 @@
 """What a corpus plan hands to `prepare`: utterances, further manifests over them, and where they come from.
 
-A plan reads file names and label files only. Reading, checking, resampling and packing the audio is the same work for
-every corpus and lives in `speechssl.data.parts`.
+A plan reads file names and label files only. Reading, checking, resampling and packing the audio is the same
+work for every corpus and lives in `speechssl.data.parts`.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,9 @@ import numpy as np
 
 SPLITS = ("train", "dev", "test")
 
-Samples = Callable[[], tuple[np.ndarray, int]]  # gives mono float32 samples (S,) in [-1, 1] and their rate in Hz
+Samples = Callable[
+    [], tuple[np.ndarray, int]
+]  # gives mono float32 samples (S,) in [-1, 1] and their rate in Hz
 
 
 @dataclass
@@ -21,8 +23,9 @@ class Item:
 
     Attributes:
         id: unique in the corpus, the cut id of the manifest.
-        audio: a file, files that are joined end to end, or a function giving samples and rate. A function that can be
-            pickled (`functools.partial` of a module's function) runs in the worker processes, any other in the main one.
+        audio: a file, files that are joined end to end, or a function giving samples and rate. A function
+            that can be pickled (`functools.partial` of a module's function) runs in the worker processes, any
+            other in the main one.
         split: "train", "dev" or "test"; None = by hash of `group` with the shares of the `Preparation`;
             "" = in no manifest but those of views that name the item.
         start: seconds to skip at the beginning of `audio`.

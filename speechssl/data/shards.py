@@ -1,9 +1,10 @@
 """16 kHz mono PCM16 WAV shards: written once by `prepare`, memory-mapped in training.
 
-A shard is an ordinary WAV file of many utterances end to end, so lhotse, soundfile and any player read it. Mapping it
-and converting a slice costs microseconds, where a compressed file costs milliseconds.
+A shard is an ordinary WAV file of many utterances end to end, so lhotse, soundfile and any player read it.
+Mapping it and converting a slice costs microseconds, where a compressed file costs milliseconds.
 
-Rounding, in both directions: `int16 = round_half_even(32768 x)` clipped to [-32768, 32767], `x = int16 / 32768`. Audio
+Rounding, in both directions: `int16 = round_half_even(32768 x)` clipped to [-32768, 32767], `x = int16 /
+    32768`. Audio
 that already was 16 kHz PCM16 therefore survives bit for bit.
 """
 
@@ -13,10 +14,11 @@ import struct
 import wave
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from speechssl.audio.containers import UNKNOWN_SIZES
 from speechssl.errors import AudioError
 
 SAMPLE_RATE = 16000  # Hz of everything that training sees
@@ -26,7 +28,7 @@ PCM, EXTENSIBLE = 1, 0xFFFE  # WAV format tags
 
 
 def resampled_length(num_samples: int, sample_rate: int) -> int:
-    """Return how many 16 kHz samples `num_samples` at `sample_rate` become (rounded half up, as soxr does)."""
+    """Return how many 16 kHz samples `num_samples` at `sample_rate` become (half rounds up, as in soxr)."""
     return (2 * num_samples * SAMPLE_RATE + sample_rate) // (2 * sample_rate)
 
 
@@ -101,7 +103,7 @@ def wav_layout(path: str | Path) -> WavLayout | None:
         raise AudioError(f"{path} cannot be read ({error.strerror})") from error
 
 
-def _find_data(file, file_size: int, path: str | Path) -> WavLayout | None:
+def _find_data(file: BinaryIO, file_size: int, path: str | Path) -> WavLayout | None:
     form: tuple[int, int, int, int] | None = None  # tag, channels, rate, bits
     while len(head := file.read(8)) == 8:
         name, size = head[:4], struct.unpack("<I", head[4:])[0]
@@ -113,8 +115,12 @@ def _find_data(file, file_size: int, path: str | Path) -> WavLayout | None:
                 tag = struct.unpack("<H", chunk[24:26])[0]
             form = tag, channels, rate, bits
         elif name == b"data" and form is not None:
+            if size in UNKNOWN_SIZES:
+                return None
             if position + size > file_size:
-                raise AudioError(f"{path} is truncated: its header says {size} bytes of samples, found {file_size - position}")
+                raise AudioError(
+                    f"{path} is truncated: {file_size - position} of {size} bytes of audio; fetch it again"
+                )
             tag, channels, rate, bits = form
             return WavLayout(position, size // max(channels * bits // 8, 1), rate, channels, bits, tag)
         file.seek(position + size + size % 2)
@@ -123,7 +129,7 @@ def _find_data(file, file_size: int, path: str | Path) -> WavLayout | None:
 
 @lru_cache(maxsize=OPEN_SHARDS)
 def open_shard(path: str) -> np.ndarray | None:
-    """Return the samples (S,) of a 16 kHz mono PCM16 WAV file as a read-only int16 map; None for any other file.
+    """Return the samples (S,) of a 16 kHz mono PCM16 WAV file as a read-only int16 map; None for other files.
 
     Raises:
         AudioError: missing or truncated.

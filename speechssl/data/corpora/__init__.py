@@ -1,4 +1,4 @@
-"""One file per corpus: `plan(source, **options) -> Preparation` says what is where; nothing here reads audio."""
+"""One file per corpus: `plan(source, **options) -> Preparation` says what is where and reads no audio."""
 
 import importlib
 import pkgutil

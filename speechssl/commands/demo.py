@@ -1,0 +1,61 @@
+"""The whole story on your own CPU: make a spoken corpus, pretrain, benchmark.
+
+Types the commands a user would type, and shows each of them: a corpus spoken by espeak-ng, an encoder pretrained on it
+without labels, and a table of what its features are worth for keyword spotting, speaker identification and speech
+recognition, beside the plain filterbank and the same encoder untrained.
+"""
+
+import resource
+import shlex
+import time
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from speechssl.commands.main import dispatch
+from speechssl.errors import UserError
+
+TASKS = ("ks", "sid", "asr/debug")
+FULL = 5.0  # minutes that the sizes below were chosen for, on 2 cores
+
+
+def run(cfg: DictConfig) -> None:
+    """Run every command of the demo; finished ones return at once when it is started again."""
+    if cfg.minutes <= 0:
+        raise UserError(f"minutes={cfg.minutes} must be above 0")
+    started = time.monotonic()
+    for arguments in plan(Path(cfg.out), cfg.upstream, cfg.minutes, cfg.seed):
+        print(f"\n$ speechssl {shlex.join(arguments)}", flush=True)
+        dispatch(arguments)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    out = Path(cfg.out)
+    print(f"\ntable:         {out / 'results.md'}")
+    print(f"loss curve:    {out / 'pretrained' / 'curve.png'}")
+    print(f"reconstructed: {newest(out / 'pretrained' / 'snapshots')}")
+    print(f"{time.monotonic() - started:.0f} s, peak memory {peak:.2f} GB")
+
+
+def plan(out: Path, upstream: str, minutes: float, seed: int) -> list[list[str]]:
+    """Return the commands; corpus, steps and learning grid shrink with the minutes."""
+    share = min(1.0, minutes / FULL)
+    corpus, trained, untrained = out / "corpus", out / "pretrained", out / "untrained"
+    steps = max(20, round(1500 * minutes / FULL))
+    speakers = max(6, round(30 * share))
+    pretrain = ["pretrain", f"upstream={upstream}", f"data={corpus}", f"seed={seed}", *RECIPE]
+    every = max(10, steps // 5)
+    systems = f"{{fbank_no_cmvn: fbank_no_cmvn, untrained: {untrained}, pretrained: {trained}}}"
+    data = f"{{ks: {corpus}/ks, sid: {corpus}/sid, asr: {corpus}/asr}}"
+    return [
+        ["prepare", "corpus=synthetic", f"out={corpus}", f"seed={seed}", f"options.num_speakers={speakers}"],
+        [*pretrain, f"run_dir={untrained}", "trainer.max_steps=0"],
+        [*pretrain, f"run_dir={trained}", f"trainer.max_steps={steps}", f"trainer.eval_every={every}"],
+        ["benchmark", f"upstream={systems}", f"tasks=[{','.join(TASKS)}]", f"data={data}", f"run_dir={out}", f"seeds=[{seed}]"],
+    ]
+
+
+RECIPE = ["optim.lr=1e-3", "trainer.max_seconds=12", "trainer.crop_seconds=2"]
+
+
+def newest(folder: Path) -> Path:
+    """Return the newest picture of a folder, or the folder where there is none."""
+    return max(folder.glob("*.png"), default=folder, key=lambda path: path.stat().st_mtime)

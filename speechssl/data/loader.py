@@ -1,0 +1,131 @@
+"""Batches for training and for extraction, read ahead by worker processes.
+
+Batches are addressed by number in the main process and only read in the workers, so neither the number of
+workers nor what they have prefetched can change what training sees.
+"""
+
+import itertools
+import logging
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from speechssl.data.cuts import CutTable
+from speechssl.data.dataset import BatchDataset
+from speechssl.data.sampler import BatchPlan, BatchSpec, sorted_batches
+from speechssl.data.shards import SAMPLE_RATE
+from speechssl.errors import UserError
+from speechssl.interfaces import Batch
+
+logger = logging.getLogger(__name__)
+
+POOL_BATCHES = 4
+
+
+class TrainStream:
+    """An endless, deterministic sequence of micro-batches (`speechssl.interfaces.BatchStream`).
+
+    Args:
+        table: the utterances.
+        max_seconds: padded audio per micro-batch; a longer utterance is a batch of its own.
+        seed: of order, crops and utterance seeds.
+        crop_seconds: longer utterances are cut to this at a random place; None keeps them whole.
+        num_workers: processes that read ahead; 0 reads in this one.
+        pool_size: utterances that are sorted by length together; raised to about four batches, so that
+            batches of many short utterances are full.
+        min_seconds: shorter utterances are left out.
+    """
+
+    def __init__(
+        self,
+        table: CutTable,
+        *,
+        max_seconds: float,
+        seed: int,
+        crop_seconds: float | None,
+        num_workers: int,
+        pool_size: int = 1000,
+        min_seconds: float = 0.1,
+    ) -> None:
+        table = _long_enough(table, min_seconds)
+        crop_samples = None if crop_seconds is None else _samples(crop_seconds, "crop_seconds")
+        lengths = table.num_samples if crop_samples is None else np.minimum(table.num_samples, crop_samples)
+        max_samples = _samples(max_seconds, "max_seconds")
+        pool_size = max(pool_size, POOL_BATCHES * max_samples // int(np.median(lengths)))
+        self._plan = BatchPlan(lengths, max_samples=max_samples, seed=seed, pool_size=pool_size)
+        dataset = BatchDataset(table, seed, crop_samples)
+        self._endless = _Reader(dataset, num_workers)
+        self._single = _Reader(dataset, num_workers)
+        self._once = sorted_batches(lengths, max_samples)
+
+    def iterate(self, start: int, step: int = 1) -> Iterator[Batch]:
+        """Yield micro-batches number `start`, `start + step`, ... without end."""
+        return self._endless.read(self._plan[number] for number in itertools.count(start, step))
+
+    def once(self) -> Iterator[Batch]:
+        """Yield every utterance exactly once, the longest first, with the crops and seeds of epoch 0."""
+        return self._single.read(self._once)
+
+
+def utterance_batches(table: CutTable, *, max_seconds: float, num_workers: int = 0) -> Iterator[Batch]:
+    """Yield every utterance once, whole, longest first; unreadable ones appear only in `Batch.unreadable`."""
+    specs = sorted_batches(table.num_samples, _samples(max_seconds, "max_seconds"))
+    return _Reader(BatchDataset(table, seed=0), num_workers).read(specs)
+
+
+def _samples(seconds: float, name: str) -> int:
+    if seconds <= 0:
+        raise UserError(f"{name} must be positive, found {seconds}")
+    return round(seconds * SAMPLE_RATE)
+
+
+def _long_enough(table: CutTable, min_seconds: float) -> CutTable:
+    kept = np.flatnonzero(table.num_samples >= min_seconds * SAMPLE_RATE)
+    if len(kept) == 0:
+        raise UserError(
+            f"none of the {len(table)} utterances lasts {min_seconds} s; expected longer audio to train on"
+        )
+    if len(kept) == len(table):
+        return table
+    logger.warning("%d utterances shorter than %s s are left out", len(table) - len(kept), min_seconds)
+    return table.select(kept)
+
+
+class _Specs:
+    """The index sampler of a DataLoader; what it yields is set before each pass."""
+
+    def __init__(self) -> None:
+        self.specs: Iterable[BatchSpec] = ()
+
+    def __iter__(self) -> Iterator[BatchSpec]:
+        return iter(self.specs)
+
+
+class _Reader:
+    """A data loader that is made at the first pass, and whose workers live on between passes."""
+
+    def __init__(self, dataset: BatchDataset, num_workers: int) -> None:
+        self._dataset, self._num_workers, self._specs = dataset, num_workers, _Specs()
+        self._loader: DataLoader | None = None
+
+    def read(self, specs: Iterable[BatchSpec]) -> Iterator[Batch]:
+        """Yield the batches of `specs` in order. A pass that was begun before ends here."""
+        if self._loader is None:
+            self._loader = DataLoader(
+                self._dataset,
+                sampler=self._specs,
+                batch_size=None,  # a sample of this dataset is a batch
+                num_workers=self._num_workers,
+                persistent_workers=self._num_workers > 0,
+                pin_memory=torch.cuda.is_available(),
+                worker_init_fn=_start_worker,
+                generator=torch.Generator(),  # else every pass would advance the global generator
+            )
+        self._specs.specs = specs
+        return iter(self._loader)
+
+
+def _start_worker(worker: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,239 @@
+"""What the synthetic corpus says: keywords, and sentences that small grammars make.
+
+All texts are our own. Sentences are A-Z, apostrophe and space in English, as character models of English speech expect;
+the other languages keep their letters.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Iterator
+
+from speechssl.data.splits import hash64
+from speechssl.errors import UserError, nearest
+
+KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "open", "close")
+
+Grammar = tuple[
+    tuple[str, ...], dict[str, tuple[str, ...]]
+]  # templates with {slots}, and what fits each slot
+
+_ENGLISH: Grammar = (
+    (
+        "{put} the {kind} {thing} {place}",
+        "{who} {did} {number} {kind} {things}",
+        "don't {do} the {thing} {when}",
+        "let's {go} {when}",
+        "it's {weather} {place}",
+        "the {thing} is {kind} and {state}",
+        "who {did} the {kind} {thing}",
+        "i want a {kind} {thing} {when}",
+    ),
+    {
+        "put": ("put", "leave", "find", "hide", "keep", "drop"),
+        "kind": ("red", "blue", "green", "white", "small", "heavy", "wooden", "yellow"),
+        "thing": ("box", "chair", "bottle", "letter", "basket", "ladder", "lamp", "blanket"),
+        "things": ("boxes", "chairs", "bottles", "letters", "baskets", "horses", "birds", "apples"),
+        "place": (
+            "under the table",
+            "near the window",
+            "behind the door",
+            "beside the river",
+            "on the shelf",
+            "in the garden",
+            "by the fire",
+            "at the station",
+        ),
+        "who": (
+            "my brother",
+            "your sister",
+            "the teacher",
+            "the farmer",
+            "her father",
+            "the captain",
+            "a child",
+        ),
+        "did": ("bought", "found", "sold", "carried", "painted", "lost"),
+        "number": ("two", "three", "five", "seven", "nine", "twenty"),
+        "do": ("move", "break", "touch", "clean", "forget", "throw"),
+        "when": (
+            "today",
+            "tonight",
+            "on sunday",
+            "this morning",
+            "after lunch",
+            "before winter",
+            "every friday",
+        ),
+        "go": (
+            "walk home",
+            "wait here",
+            "sing together",
+            "catch a train",
+            "visit the farm",
+            "swim in the lake",
+        ),
+        "weather": ("cold", "warm", "dark", "quiet", "windy", "cool"),
+        "state": ("broken", "clean", "empty", "full", "dry", "old"),
+    },
+)
+
+_GERMAN: Grammar = (
+    ("{subject} {verb} {when} {object} {place}", "{when} {verb} {subject} {object}"),
+    {
+        "subject": (
+            "der mann",
+            "die lehrerin",
+            "mein bruder",
+            "unsere nachbarin",
+            "das kind",
+            "ein alter fischer",
+        ),
+        "verb": ("kauft", "sucht", "findet", "verliert", "bringt", "zeichnet"),
+        "object": (
+            "einen roten apfel",
+            "das kleine boot",
+            "die schwere kiste",
+            "ein neues fenster",
+            "den langen brief",
+            "eine warme decke",
+        ),
+        "place": (
+            "am fluss",
+            "vor der schule",
+            "in der stadt",
+            "hinter dem haus",
+            "auf dem markt",
+            "unter der brücke",
+        ),
+        "when": ("heute", "am sonntag", "jeden morgen", "nach der arbeit"),
+    },
+)
+
+_SPANISH: Grammar = (
+    ("{when} {subject} {verb} {object} {place}", "{subject} {verb} {object} {when}"),
+    {
+        "subject": (
+            "el hombre",
+            "la maestra",
+            "mi hermano",
+            "nuestra vecina",
+            "el niño",
+            "un viejo pescador",
+        ),
+        "verb": ("compra", "busca", "encuentra", "pierde", "lleva", "dibuja"),
+        "object": (
+            "una manzana roja",
+            "el barco pequeño",
+            "la caja pesada",
+            "una ventana nueva",
+            "la carta larga",
+            "una manta caliente",
+        ),
+        "place": (
+            "junto al río",
+            "delante de la escuela",
+            "en la ciudad",
+            "detrás de la casa",
+            "en el mercado",
+            "debajo del puente",
+        ),
+        "when": ("hoy", "el domingo", "cada mañana", "después del trabajo"),
+    },
+)
+
+_FRENCH: Grammar = (
+    ("{when} {subject} {verb} {object} {place}", "{subject} {verb} {object} {when}"),
+    {
+        "subject": ("l'homme", "la maîtresse", "mon frère", "notre voisine", "l'enfant", "un vieux pêcheur"),
+        "verb": ("achète", "cherche", "trouve", "perd", "apporte", "dessine"),
+        "object": (
+            "une pomme rouge",
+            "le petit bateau",
+            "la lourde caisse",
+            "une nouvelle fenêtre",
+            "la longue lettre",
+            "une couverture chaude",
+        ),
+        "place": (
+            "au bord du fleuve",
+            "devant l'école",
+            "dans la ville",
+            "derrière la maison",
+            "au marché",
+            "sous le pont",
+        ),
+        "when": ("aujourd'hui", "dimanche", "chaque matin", "après le travail"),
+    },
+)
+
+_ITALIAN: Grammar = (
+    ("{when} {subject} {verb} {object} {place}", "{subject} {verb} {object} {when}"),
+    {
+        "subject": (
+            "l'uomo",
+            "la maestra",
+            "mio fratello",
+            "la nostra vicina",
+            "il bambino",
+            "un vecchio pescatore",
+        ),
+        "verb": ("compra", "cerca", "trova", "perde", "porta", "disegna"),
+        "object": (
+            "una mela rossa",
+            "la piccola barca",
+            "la cassa pesante",
+            "una finestra nuova",
+            "la lettera lunga",
+            "una coperta calda",
+        ),
+        "place": (
+            "vicino al fiume",
+            "davanti alla scuola",
+            "in città",
+            "dietro la casa",
+            "al mercato",
+            "sotto il ponte",
+        ),
+        "when": ("oggi", "domenica", "ogni mattina", "dopo il lavoro"),
+    },
+)
+
+GRAMMARS: dict[str, Grammar] = {
+    "en": _ENGLISH,
+    "de": _GERMAN,
+    "es": _SPANISH,
+    "fr": _FRENCH,
+    "it": _ITALIAN,
+}
+
+
+def sentences(language: str, count: int, seed: int) -> list[str]:
+    """Return `count` different sentences in lower case, all templates taking turns; more of them start the same way.
+
+    Raises:
+        UserError: there is no grammar for the language, or it makes fewer sentences.
+    """
+    if language not in GRAMMARS:
+        known = ", ".join(GRAMMARS)
+        raise UserError(f"no sentences in language {language!r}; known: {known}{nearest(language, GRAMMARS)}")
+    templates, slots = GRAMMARS[language]
+    choices = [[slots[name] for name in re.findall(r"{(\w+)}", template)] for template in templates]
+    possible = sum(math.prod(map(len, words)) for words in choices)
+    if count > possible:
+        raise UserError(f"the grammar of {language!r} makes {possible} sentences, {count} were asked for")
+    streams = [_shuffled(t, words, f"{seed}/{language}") for t, words in zip(templates, choices, strict=True)]
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*streams))
+    return list(itertools.islice((sentence for sentence in turns if sentence is not None), count))
+
+
+def _shuffled(template: str, words: list[tuple[str, ...]], key: str) -> Iterator[str]:
+    """Yield all sentences of one template."""
+    pattern = re.sub(r"{\w+}", "{}", template)
+    total = math.prod(map(len, words))
+    for number in sorted(range(total), key=lambda n: hash64(f"sentence/{key}/{template}/{n}")):
+        chosen = []
+        for options in words:
+            number, digit = divmod(number, len(options))
+            chosen.append(options[digit])
+        yield pattern.format(*chosen)

@@ -1,0 +1,100 @@
+"""What all tasks with one label per utterance share: classes, head and loss."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from speechssl.errors import UserError
+from speechssl.interfaces import DownstreamTask, Examples
+from speechssl.nn.utterance_head import UtteranceHead
+
+IMBALANCED = (
+    2.0  # classes are drawn evenly where the largest has more than this many times the smallest's utterances
+)
+
+
+class UtteranceClassification(DownstreamTask):
+    """One class per utterance, SUPERB's linear head, cross entropy.
+
+    The classes are those of the train split, in sorted order. Utterances without a label are left out; dev or
+    test utterances of a class that training never saw stay in and count as errors.
+
+    Args:
+        corpus: with `name` and `table(split)` (a `speechssl.data.cuts.Corpus`).
+        label: column of the manifest that holds the class.
+        balance: draw train utterances with replacement so that every class is equally frequent; None does so
+            only where the largest class has more than twice the utterances of the smallest.
+        projection_size: width of the head.
+        steps: optimizer steps of head training.
+        batch_size: utterances per step.
+        eval_every: steps between two evaluations on dev.
+        lrs: learning rates of the grid; the best on dev is kept.
+        clip_norm: largest gradient norm of a head; 0 does not clip.
+    """
+
+    monitor = "acc"
+    mode = "max"
+    pooled = True
+    kind: ClassVar[str]  # what the labels are, for messages
+
+    def __init__(
+        self,
+        corpus: Any,
+        *,
+        label: str,
+        balance: bool | None,
+        projection_size: int,
+        steps: int,
+        batch_size: int,
+        eval_every: int,
+        lrs: Sequence[float],
+        clip_norm: float,
+    ):
+        self.corpus, self.label, self.balance, self.projection_size = corpus, label, balance, projection_size
+        self.steps, self.batch_size, self.eval_every = steps, batch_size, eval_every
+        self.lrs, self.clip_norm = tuple(lrs), clip_norm
+        self.classes = self._classes()
+        self.index = {name: number for number, name in enumerate(self.classes)}
+
+    def _classes(self) -> list[str]:
+        found = {str(name) for name in self.corpus.table("train").column(self.label) if name is not None}
+        if len(found) < 2:
+            raise UserError(
+                f"{self.kind} needs at least two classes in the column {self.label!r} of the train split of "
+                f"{self.corpus.name}, found {len(found)}; name the right column with label=COLUMN"
+            )
+        return sorted(found)
+
+    def dataset(self, split: str) -> Examples:
+        """Return the labelled utterances of a split; "class" is -1 for a class that training never saw."""
+        table = self.corpus.table(split)
+        names = table.column(self.label)
+        kept = [i for i, name in enumerate(names) if name is not None]
+        if not kept:
+            raise UserError(
+                f"no utterance in {split} of {self.corpus.name} has a value in the column {self.label!r}"
+            )
+        reference = [str(names[i]) for i in kept]
+        return Examples(
+            table.select(kept), {"class": [self.index.get(n, -1) for n in reference], "reference": reference}
+        )
+
+    def sample_weights(self, examples: Examples) -> list[float] | None:
+        """Return 1 / count(class) per utterance where classes are drawn evenly, else None."""
+        counts = Counter(examples.labels["class"])
+        uneven = max(counts.values()) > IMBALANCED * min(counts.values())
+        if not (uneven if self.balance is None else self.balance):
+            return None
+        return [1.0 / counts[number] for number in examples.labels["class"]]
+
+    def head(self, hidden_size: int, downsample_rate: int) -> nn.Module:
+        return UtteranceHead(hidden_size, len(self.classes), self.projection_size)
+
+    def loss(self, outputs: Tensor, lengths: Tensor, labels: dict[str, Any]) -> dict[str, Tensor]:
+        """Return the mean cross entropy of logits (B, C) against labels["class"] (B,)."""
+        target = torch.as_tensor(labels["class"], device=outputs.device)
+        return {"loss": F.cross_entropy(outputs, target, ignore_index=-1)}

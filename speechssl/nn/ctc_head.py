@@ -1,0 +1,66 @@
+"""SUPERB's recognition head (Yang et al., 2021): Linear, bidirectional LSTMs, Linear."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from speechssl.nn.padding import lengths_to_mask
+
+
+class CtcHead(nn.Module):
+    """Symbol scores (B, T', V) from features (B, T, D).
+
+    Args:
+        hidden_size: D of the features.
+        num_symbols: V, the blank included.
+        projection_size: width between the features and the first LSTM.
+        lstm_size: width of each LSTM direction.
+        num_layers: LSTM layers.
+        dropout: after every LSTM layer.
+        stack: neighbouring frames joined into one before the projection; T' = ceil(T / stack).
+        augment: module called as augment(features, lengths) on the features before all else, or None.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_symbols: int,
+        projection_size: int = 1024,
+        lstm_size: int = 1024,
+        num_layers: int = 2,
+        dropout: float = 0.2,
+        stack: int = 1,
+        augment: nn.Module | None = None,
+    ):
+        super().__init__()
+        self.stack, self.augment = stack, augment
+        self.projection = nn.Linear(hidden_size * stack, projection_size)
+        between = dropout if num_layers > 1 else 0.0
+        self.lstm = nn.LSTM(
+            projection_size, lstm_size, num_layers, batch_first=True, bidirectional=True, dropout=between
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(2 * lstm_size, num_symbols)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scores before the softmax (B, T', V) and their valid lengths (B,)."""
+        if self.augment is not None:
+            features = self.augment(features, lengths)
+        features, lengths = stack_frames(features, lengths, self.stack)
+        packed = pack_padded_sequence(
+            self.projection(features), lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        output, _ = pad_packed_sequence(
+            self.lstm(packed)[0], batch_first=True, total_length=features.shape[1]
+        )
+        return self.classifier(self.dropout(output)), lengths
+
+
+def stack_frames(features: Tensor, lengths: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Join `count` frames: (B, T, D) to (B, ceil(T / count), count * D), zeros after the last one."""
+    if count == 1:
+        return features, lengths
+    B, T, D = features.shape
+    masked = features.masked_fill(~lengths_to_mask(lengths, T)[..., None], 0.0)
+    padded = F.pad(masked, (0, 0, 0, -T % count))
+    return padded.reshape(B, -1, count * D), (lengths + count - 1) // count

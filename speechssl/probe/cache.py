@@ -1,0 +1,250 @@
+"""Hidden states of every utterance, computed once and kept on disk for all tasks, learning rates and seeds.
+
+Folder `<cache>/<upstream>/`, one per upstream (digest of weights and configuration). Two kinds of shards,
+each an array in a `.npy` file that is memory-mapped for reading, with a `.json` beside it, written last, that
+says what is in it:
+
+    pooled-<shard>.npy   (utterances, L + 1, D) float32, means over valid frames
+    frames-<shard>.npy   (frames of all utterances end to end, L + 1, D) float16 or float32
+
+Utterances are found by what they are (corpus, id, length and loudness of the audio), not by split: folds and
+small draws over the same audio share them. An interrupted run goes on after the last whole shard.
+"""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from speechssl.data.cuts import Corpus, CutTable
+from speechssl.errors import UserError, nearest
+from speechssl.extract.encode import encode
+from speechssl.files import atomic_path, digest, read_json, write_json
+from speechssl.interfaces import Upstream
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+DTYPES = {"float16": np.float16, "float32": np.float32}
+SHARD_BYTES = 256 * 2**20
+SHARD_SECONDS = 1800.0  # of audio: what an interruption may cost
+
+
+def utterance_keys(corpus: Corpus, table: CutTable) -> list[str]:
+    """Return an identity of each utterance's audio that all manifests over the same corpus share.
+
+    `prepare` stores the loudness of every utterance to all its digits. Manifests of other programs do not
+    have it: there size and time of the audio file, or else the corpus fingerprint, stand in for it.
+    """
+    lengths = table.num_samples.tolist()
+    parts = ((corpus.name, name, lengths[i], _content(corpus, table, i)) for i, name in enumerate(table.ids))
+    return [hashlib.sha256(repr(part).encode()).hexdigest()[:24] for part in parts]
+
+
+def _content(corpus: Corpus, table: CutTable, index: int) -> tuple:
+    rms = table.rms(index)
+    if rms is not None:
+        return ("rms", rms)
+    audio = table.audio_of(index)
+    if audio is None or not os.path.isfile(audio[0]):
+        return ("fingerprint", corpus.fingerprint)
+    found = os.stat(audio[0])
+    return ("file", audio[1], found.st_size, found.st_mtime_ns)
+
+
+@dataclass
+class FrameFeatures:
+    """Frame-level hidden states of some utterances: views of memory-mapped arrays.
+
+    Attributes:
+        arrays: one (T, L + 1, D) view per utterance.
+    """
+
+    arrays: list[np.ndarray]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) frames."""
+        return np.array([len(array) for array in self.arrays], np.int64)
+
+    def batch(self, indices: Iterable[int]) -> tuple[Tensor, Tensor]:
+        """Return float32 features (B, T, L + 1, D), zero-padded at the end, and their lengths (B,)."""
+        chosen = [self.arrays[i] for i in indices]
+        lengths = [len(array) for array in chosen]
+        padded = np.zeros((len(chosen), max(lengths), *chosen[0].shape[1:]), np.float32)
+        for row, array in zip(padded, chosen, strict=True):
+            row[: len(array)] = array
+        return torch.from_numpy(padded), torch.tensor(lengths)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation (L + 1, D) over all frames; sums are kept in float64."""
+        total = square = np.zeros(self.arrays[0].shape[1:])
+        for array in self.arrays:
+            wide = array.astype(np.float64)
+            total, square = total + wide.sum(axis=0), square + np.square(wide).sum(axis=0)
+        mean = total / self.lengths.sum()
+        variance = np.maximum(square / self.lengths.sum() - mean**2, 0.0)
+        return torch.from_numpy(mean).float(), torch.from_numpy(np.sqrt(variance)).float()
+
+
+class FeatureCache:
+    """The cached hidden states of one upstream.
+
+    Args:
+        folder: of all caches.
+        upstream: a frozen model in `eval()`, on the device it shall run on.
+        sha256: digest of its weights and configuration.
+        frame_dtype: of frame-level features on disk, "float16" or "float32".
+        max_seconds: padded audio per forward pass.
+        num_workers: processes that read audio.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        upstream: Upstream,
+        sha256: str,
+        *,
+        frame_dtype: str,
+        max_seconds: float,
+        num_workers: int,
+    ):
+        if frame_dtype not in DTYPES:
+            raise UserError(
+                f"frame_dtype expects one of {', '.join(DTYPES)}, found {frame_dtype!r}{nearest(frame_dtype, DTYPES)}"
+            )
+        self.upstream, self.frame_dtype = upstream, frame_dtype
+        self.max_seconds, self.num_workers = max_seconds, num_workers
+        self.folder = folder / digest([FORMAT, sha256])
+        self.unreadable: dict[str, str] = {}  # key -> reason; tried again by the next process
+        self._pooled: dict[str, tuple[Path, int]] = {}  # key -> file, row
+        self._frames: dict[str, tuple[Path, int, int]] = {}  # key -> file, first frame, frames
+        self._open: dict[Path, np.ndarray] = {}
+        for mark in sorted(self.folder.glob("*.json")):
+            self._remember(mark)
+
+    def _remember(self, mark: Path) -> None:
+        content = read_json(mark)
+        file = mark.with_suffix(".npy")
+        if content["kind"] == "pooled":
+            self._pooled.update({key: (file, row) for row, key in enumerate(content["keys"])})
+        elif content["dtype"] == self.frame_dtype:
+            ends = np.cumsum(content["lengths"]).tolist()
+            spans = zip(content["keys"], ends, content["lengths"], strict=True)
+            self._frames.update({key: (file, end - length, length) for key, end, length in spans})
+
+    def fill(self, corpus: Corpus, table: CutTable, *, frames: bool) -> None:
+        """Encode the utterances that are not there yet; `frames` come with their means over time."""
+        known = self._frames if frames else self._pooled
+        keys = utterance_keys(corpus, table)
+        missing = [i for i, key in enumerate(keys) if key not in known and key not in self.unreadable]
+        parts = list(self._parts(table, missing, frames))
+        started = time.monotonic()
+        for number, part in enumerate(parts, start=1):
+            self._encode(table.select(part), [keys[i] for i in part], frames)
+            logger.info(
+                "encoded %d of %d parts, %.0f s so far", number, len(parts), time.monotonic() - started
+            )
+
+    def _parts(self, table: CutTable, missing: list[int], frames: bool) -> Iterator[list[int]]:
+        """Cut the missing utterances, sorted by length, into shards."""
+        width = (
+            (self.upstream.num_layers + 1)
+            * self.upstream.hidden_size
+            * np.dtype(DTYPES[self.frame_dtype]).itemsize
+        )
+        rate = self.upstream.sample_rate / self.upstream.downsample_rate  # frames per second
+        limit = min(SHARD_SECONDS, SHARD_BYTES / (width * rate)) if frames else SHARD_SECONDS
+        part: list[int] = []
+        seconds = 0.0
+        for i in sorted(missing, key=lambda i: int(table.num_samples[i])):
+            length = int(table.num_samples[i]) / 16000
+            if part and seconds + length > limit:
+                yield part
+                part, seconds = [], 0.0
+            part.append(i)
+            seconds += length
+        if part:
+            yield part
+
+    def _encode(self, table: CutTable, keys: list[str], frames: bool) -> None:
+        names = dict(zip(table.ids, keys, strict=True))
+        pooled: dict[str, np.ndarray] = {}
+        whole: dict[str, np.ndarray] = {}
+        encoded = encode(
+            self.upstream,
+            table,
+            layers=None,
+            pooling="none" if frames else "mean",
+            dtype=torch.float32,
+            max_seconds=self.max_seconds,
+            num_workers=self.num_workers,
+        )
+        for item in encoded:
+            key = names[item.id]
+            if item.features is None:
+                self.unreadable[key] = item.reason
+                logger.warning("%s is left out: %s", item.id, item.reason)
+                continue
+            pooled[key] = (item.features.mean(dim=1) if frames else item.features).numpy()
+            if frames:
+                whole[key] = self._compact(item.features.transpose(0, 1).numpy(), item.id)
+        if frames and whole:
+            self._write("frames", whole)
+        fresh = {key: value for key, value in pooled.items() if key not in self._pooled}
+        if fresh:
+            self._write("pooled", fresh)
+
+    def _compact(self, features: np.ndarray, name: str) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            compact = features.astype(DTYPES[self.frame_dtype])
+        if not np.isfinite(compact).all():
+            raise UserError(
+                f"hidden states of {name} do not fit into {self.frame_dtype} (up to {np.abs(features).max():.3g}); "
+                "use probe.frame_dtype=float32"
+            )
+        return compact
+
+    def _write(self, kind: str, arrays: dict[str, np.ndarray]) -> None:
+        """Write one shard: the array, then the mark that makes it count."""
+        dtype = self.frame_dtype if kind == "frames" else "float32"
+        file = self.folder / f"{kind}-{digest([dtype, *arrays])}.npy"
+        join = np.concatenate if kind == "frames" else np.stack
+        with atomic_path(file) as temporary, open(temporary, "wb") as opened:
+            np.save(opened, join(list(arrays.values())))
+        content = {"kind": kind, "dtype": dtype, "keys": list(arrays)}
+        if kind == "frames":
+            content["lengths"] = [len(array) for array in arrays.values()]
+        write_json(file.with_suffix(".json"), content)
+        self._remember(file.with_suffix(".json"))
+
+    def readable(self, corpus: Corpus, table: CutTable) -> list[int]:
+        """Return the indices of the utterances that could be encoded (after `fill`)."""
+        return [i for i, key in enumerate(utterance_keys(corpus, table)) if key not in self.unreadable]
+
+    def pooled(self, corpus: Corpus, table: CutTable) -> Tensor:
+        """Return (N, L + 1, D) float32 means over time, in the order of the table (after `fill`)."""
+        places = [self._pooled[key] for key in utterance_keys(corpus, table)]
+        return torch.from_numpy(np.stack([self._array(file)[row] for file, row in places]))
+
+    def frames(self, corpus: Corpus, table: CutTable) -> FrameFeatures:
+        """Return frame-level features in the order of the table (after `fill` with frames)."""
+        places = [self._frames[key] for key in utterance_keys(corpus, table)]
+        return FrameFeatures([self._array(file)[first : first + count] for file, first, count in places])
+
+    def _array(self, file: Path) -> np.ndarray:
+        if file not in self._open:
+            try:
+                self._open[file] = np.load(file, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise UserError(
+                    f"cached features {file} are damaged ({error}); remove {file.parent} and run again"
+                ) from error
+        return self._open[file]

@@ -1,0 +1,70 @@
+"""Frozen upstreams by name, ready for a corpus, each with its feature cache."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from speechssl.data.cuts import Corpus
+from speechssl.hub import load_upstream, weights_sha256
+from speechssl.interfaces import Upstream
+from speechssl.probe.cache import FeatureCache
+
+
+@dataclass(frozen=True)
+class EncodingSettings:
+    """How features are made and kept.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        cache: folder of all feature caches.
+        frame_dtype: of frame-level features on disk, "float16" or "float32".
+        max_seconds: padded audio per forward pass.
+        num_workers: processes that read audio.
+    """
+
+    device: str
+    cache: Path
+    frame_dtype: str
+    max_seconds: float
+    num_workers: int
+
+
+class Encoder:
+    """One named upstream.
+
+    A model that still wants corpus statistics takes those of the train split it is used on, so that it may be
+    another one on every corpus; any other model is loaded once.
+    """
+
+    def __init__(self, name: str, settings: EncodingSettings):
+        self.name, self.settings = name, settings
+        self._cache: FeatureCache | None = None
+        self._sha256 = ""
+
+    def on(self, corpus: Corpus) -> tuple[FeatureCache, str]:
+        """Return the feature cache of the model on a corpus, and the digest of its weights."""
+        if self._cache is not None:
+            return self._cache, self._sha256
+        upstream = load_upstream(self.name)
+        frontend = upstream.statistics_frontend()
+        if frontend is not None:
+            mean, std = corpus.statistics(frontend)
+            upstream.set_statistics(torch.as_tensor(mean), torch.as_tensor(std))
+        cache, sha256 = self._open(upstream)
+        if frontend is None:
+            self._cache, self._sha256 = cache, sha256
+        return cache, sha256
+
+    def _open(self, upstream: Upstream) -> tuple[FeatureCache, str]:
+        sha256 = weights_sha256(upstream)
+        frozen = upstream.eval().requires_grad_(False).to(self.settings.device)
+        cache = FeatureCache(
+            self.settings.cache,
+            frozen,
+            sha256,
+            frame_dtype=self.settings.frame_dtype,
+            max_seconds=self.settings.max_seconds,
+            num_workers=self.settings.num_workers,
+        )
+        return cache, sha256

@@ -1,0 +1,152 @@
+"""One head per learning rate, trained together on the same batches: the same result as training them one by
+one.
+
+Every head starts from the same weights, sees the same batches and the same random numbers, has its own
+gradient norm to be clipped by, and its own learning rate; Adam works element by element, so one optimizer
+serves them all. A head whose loss or gradient is not finite keeps its weights for that step and does not
+touch the others.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from speechssl.interfaces import DownstreamTask, PretrainTask
+from speechssl.probe.batches import FeatureBatch
+from speechssl.probe.heads import ProbeHead
+
+Score = Callable[[nn.Module], float]
+
+
+class Grid(PretrainTask):
+    """What the training loop sees of a probe.
+
+    Besides the heads it holds, as buffers, all that selection needs, so that an interrupted run continues
+    exactly.
+
+    Args:
+        task: gives loss and direction of the main metric.
+        head: the initial head, copied once per learning rate.
+        lrs: learning rates.
+        num_evaluations: upper bound of the number of evaluations.
+        standardize: applied to the hidden states before any head, or None.
+    """
+
+    def __init__(
+        self,
+        task: DownstreamTask,
+        head: ProbeHead,
+        lrs: Sequence[float],
+        num_evaluations: int,
+        standardize: nn.Module | None = None,
+    ):
+        super().__init__()
+        self.task, self.lrs, self.standardize = task, tuple(lrs), standardize
+        self.heads = nn.ModuleList(copy.deepcopy(head) for _ in self.lrs)
+        self.best = nn.ModuleList(copy.deepcopy(head).requires_grad_(False) for _ in self.lrs)
+        size = len(self.lrs)
+        self.register_buffer("best_value", torch.full((size,), torch.nan, dtype=torch.float64))
+        self.register_buffer("best_step", torch.zeros(size, dtype=torch.long))
+        self.register_buffer("curve", torch.full((num_evaluations, size), torch.nan, dtype=torch.float64))
+        self.register_buffer("curve_steps", torch.zeros(num_evaluations, dtype=torch.long))
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return one fused Adam with a parameter group per learning rate."""
+        groups = [
+            {"params": list(head.parameters()), "lr": lr}
+            for head, lr in zip(self.heads, self.lrs, strict=True)
+        ]
+        return torch.optim.Adam(groups, fused=True)
+
+    def gradient_groups(self) -> list[list[nn.Parameter]]:
+        return [list(head.parameters()) for head in self.heads]
+
+    def forward(self, batch: FeatureBatch) -> dict[str, Tensor]:
+        """Return the sum of the heads' losses, and each of them."""
+        states = self.prepare(batch.features)
+        random = RandomState(states.device)
+        losses, logged = [], {}
+        for head, lr in zip(self.heads, self.lrs, strict=True):
+            random.restore()
+            outputs, lengths = head(states, batch.lengths)
+            values = self.task.loss(outputs, lengths, batch.labels)
+            loss = values.pop("loss")
+            losses.append(torch.where(loss.isfinite(), loss, 0.0))
+            logged[f"loss_{lr:g}"] = loss.detach()
+            logged |= {f"{name}_{lr:g}": value.detach() for name, value in values.items()}
+        return {"loss": torch.stack(losses).sum(), **logged}
+
+    def prepare(self, features: Tensor) -> Tensor:
+        return features if self.standardize is None else self.standardize(features)
+
+    @torch.no_grad()
+    def evaluate(self, step: int, score: Score) -> None:
+        """Score every head and keep those that are strictly better than all before.
+
+        Args:
+            step: optimizer steps done; an evaluation of the same step again (after resuming) changes nothing.
+            score: main metric of a head on dev.
+        """
+        if step in self.curve_steps.tolist():
+            return
+        row = int((self.curve_steps > 0).sum())
+        self.curve_steps[row] = step
+        for number, head in enumerate(self.heads):
+            value = score(head)
+            self.curve[row, number] = value
+            if self._improves(value, float(self.best_value[number])):
+                self.best_value[number], self.best_step[number] = value, step
+                self.best[number].load_state_dict(head.state_dict())
+
+    def _improves(self, value: float, best: float) -> bool:
+        if best != best:  # nothing yet
+            return value == value
+        return value > best if self.task.mode == "max" else value < best
+
+    def selected(self) -> int:
+        """Return the number of the learning rate with the best dev value; the first of equals."""
+        sign = -1.0 if self.task.mode == "max" else 1.0
+        worst = float("inf")
+        values = [worst if v != v else sign * v for v in self.best_value.tolist()]
+        return values.index(min(values))
+
+    def curves(self) -> dict[str, list[list[float]]]:
+        """Return {learning rate: [[step, dev value], ...]}."""
+        done = int((self.curve_steps > 0).sum())
+        steps = self.curve_steps[:done].tolist()
+        return {
+            f"{lr:g}": [
+                [step, value] for step, value in zip(steps, self.curve[:done, i].tolist(), strict=True)
+            ]
+            for i, lr in enumerate(self.lrs)
+        }
+
+
+class RandomState:
+    """Lets several heads draw the same random numbers, as each would alone."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.cpu = torch.get_rng_state()
+        self.gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    def restore(self) -> None:
+        torch.set_rng_state(self.cpu)
+        if self.gpu is not None:
+            torch.cuda.set_rng_state(self.gpu, self.device)
+
+
+@torch.no_grad()
+def evaluate_head(grid: Grid, head: nn.Module, batches: Any, metric: Any, device: torch.device) -> Any:
+    """Feed a split through a head into a metric, and return the metric; the head's mode is given back."""
+    training = head.training
+    head.eval()
+    for batch in batches:
+        moved = batch.to(device)
+        outputs, lengths = head(grid.prepare(moved.features), moved.lengths)
+        metric.update(outputs, lengths, batch.labels, batch.ids)
+    head.train(training)
+    return metric

@@ -1,0 +1,129 @@
+"""What users type for a benchmark, as plain lists: upstreams, tasks with their settings, data folders."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speechssl import configs, registry
+from speechssl.data.cuts import Corpus
+from speechssl.errors import UserError, nearest
+from speechssl.interfaces import DownstreamTask
+
+TRAINING = (
+    "steps",
+    "batch_size",
+    "eval_every",
+    "lrs",
+    "clip_norm",
+)  # settings of a task that `probe.*` may replace
+
+
+def read_upstreams(value: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """Return {label: name} of one upstream, a list of them, or a mapping with labels of one's own.
+
+    Without a label, a path is called by its last part and everything else by its name.
+    """
+    if isinstance(value, Mapping):
+        return {str(label): str(name) for label, name in value.items()}
+    names = [value] if isinstance(value, str) else [str(name) for name in value]
+    labels = [_label(name) for name in names]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise UserError(
+            f"two upstreams are called {twice[0]!r}; name them yourself: upstream={{first: ..., second: ...}}"
+        )
+    return dict(zip(labels, names, strict=True))
+
+
+def _label(name: str) -> str:
+    family, colon, rest = name.partition(":")
+    if colon:
+        return f"{family}:{Path(rest).name}"
+    return Path(name).resolve().name if Path(name).is_dir() else name
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """A task, the size of its head, and the constructor arguments that follow from them."""
+
+    name: str
+    size: str
+    arguments: dict[str, Any]
+    protocol: str
+    pooled: bool
+
+    def build(self, corpus: Corpus) -> DownstreamTask:
+        """Return the task on a corpus; raises UserError for a setting it does not have."""
+        cls = registry.module("downstream", self.name).TASK
+        registry.check_arguments(cls, self.arguments, f"task {self.name}")
+        return cls(corpus, **self.arguments)
+
+
+def read_tasks(
+    value: str | Sequence[str],
+    *,
+    training: Mapping[str, Any],
+    standardize: bool,
+    label: str | Mapping[str, str] | None,
+    extra: Mapping[str, Any],
+) -> list[TaskPlan]:
+    """Return the tasks of "ks", "asr/debug" or a list of such names.
+
+    Args:
+        value: the name or names.
+        training: replacements of steps, batch_size, eval_every, lrs and clip_norm; None leaves the task's
+            own.
+        standardize: see `speechssl.probe.heads.Standardize`; part of the protocol's name.
+        label: column with the labels, for one task or {task: column}.
+        extra: further constructor arguments, for a single task only.
+    """
+    names = [value] if isinstance(value, str) else [str(name) for name in value]
+    if len(names) > 1 and (extra or isinstance(label, str)):
+        what = "task.*" if extra else "label"
+        raise UserError(f"{what} needs a single task, found {', '.join(names)}; run them one by one")
+    plans = []
+    for name in names:
+        task, given = configs.load("downstream", name)
+        size = configs.split_name("downstream", name)[1]
+        given |= {key: training[key] for key in TRAINING if training.get(key) is not None}
+        column = label.get(task) if isinstance(label, Mapping) else label
+        given |= dict(extra) | ({"label": column} if column else {})
+        protocol = size + ("+standardize" if standardize else "") + (f"+label={column}" if column else "")
+        pooled = registry.module("downstream", task).TASK.pooled
+        plans.append(TaskPlan(task, size, given, protocol, pooled))
+    found = [plan.name for plan in plans]
+    if len(set(found)) < len(found) or not found:
+        raise UserError(f"expected different tasks, found {', '.join(names) or 'none'}")
+    return plans
+
+
+def read_data(
+    value: str | Sequence[str] | Mapping[str, Any], tasks: Sequence[TaskPlan]
+) -> dict[str, list[TaskPlan]]:
+    """Return {folder: tasks on it}; tasks that need every frame come first, so that nothing is encoded twice.
+
+    Args:
+        value: a folder for all tasks, several (folds), or {task: folder or folders}.
+        tasks: all of them.
+    """
+    if isinstance(value, Mapping):
+        known = [task.name for task in tasks]
+        for name in value:
+            if name not in known:
+                raise UserError(
+                    f"data names a task {name!r}; tasks are {', '.join(known)}{nearest(str(name), known)}"
+                )
+        missing = [name for name in known if name not in value]
+        if missing:
+            raise UserError(
+                f"data says nothing of the task {missing[0]!r}; give data={{{missing[0]}: FOLDER, ...}}"
+            )
+    folders: dict[str, list[TaskPlan]] = {}
+    for task in sorted(tasks, key=lambda task: task.pooled):
+        chosen = value[task.name] if isinstance(value, Mapping) else value
+        for folder in [chosen] if isinstance(chosen, str) else chosen:
+            folders.setdefault(str(folder), []).append(task)
+    if not folders:
+        raise UserError("data names no folder")
+    return folders

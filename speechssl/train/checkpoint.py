@@ -1,0 +1,180 @@
+"""Checkpoints that are whole or absent, and the exported model.
+
+A checkpoint is a folder `checkpoints/step-00001000/` with `state.pt` (tensors and plain containers, loadable
+with `weights_only=True`) and `checkpoint.json` (step, sha256 of the state, and the settings the result
+depends on). It is written beside its place and renamed into it.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from speechssl.errors import UserError
+from speechssl.files import atomic_path, load_torch, read_json, sha256, write_json
+from speechssl.interfaces import PretrainTask, Upstream
+from speechssl.version import __version__
+
+LOGGER = logging.getLogger(__name__)
+FORMAT = 1  # of checkpoint.json and of an exported folder's config.json
+UPSTREAM_PREFIX = "upstream."  # of the exported model's tensors in a pretraining task's state dict
+
+
+def checkpoints(run_dir: Path) -> dict[int, Path]:
+    """Return {step: folder} of a run directory's complete checkpoints, oldest first."""
+    found = {}
+    for folder in (run_dir / "checkpoints").glob("step-*"):
+        match = re.fullmatch(r"step-(\d+)", folder.name)
+        if match and (folder / "checkpoint.json").is_file():
+            found[int(match[1])] = folder
+    return dict(sorted(found.items()))
+
+
+def save_checkpoint(
+    run_dir: Path, step: int, state: dict[str, Any], settings: dict[str, Any], keep: int
+) -> Path:
+    """Write the checkpoint of a step, then remove all but the newest `keep`.
+
+    Checkpoints of later steps are removed too: training has fallen back behind them because they were
+    damaged.
+    """
+    folder = run_dir / "checkpoints" / f"step-{step:08d}"
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    with open(temporary / "state.pt", "wb") as file:
+        torch.save(state, file)
+        os.fsync(file.fileno())
+    description = {
+        "format": FORMAT,
+        "step": step,
+        "sha256": sha256(temporary / "state.pt"),
+        "version": __version__,
+    }
+    write_json(temporary / "checkpoint.json", {**description, "settings": settings})
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(temporary, folder)
+    existing = checkpoints(run_dir)
+    kept = [number for number in existing if number <= step][-keep:]
+    for number in existing.keys() - set(kept):
+        shutil.rmtree(existing[number])
+    return folder
+
+
+def newest_checkpoint(run_dir: str | Path) -> Path | None:
+    """Return the newest intact checkpoint folder of a run directory, or None where there are none.
+
+    Raises:
+        UserError: there are checkpoints, but all are damaged.
+    """
+    existing = checkpoints(Path(run_dir))
+    for folder in reversed(existing.values()):
+        try:
+            expected = read_json(folder / "checkpoint.json")["sha256"]
+        except (UserError, KeyError, TypeError):
+            expected = None
+        if (folder / "state.pt").is_file() and sha256(folder / "state.pt") == expected:
+            return folder
+        LOGGER.warning("checkpoint %s is damaged (its sha256 differs); trying the one before", folder)
+    if existing:
+        raise UserError(
+            f"every checkpoint in {Path(run_dir) / 'checkpoints'} is damaged (sha256 differs); "
+            "copy it again, or remove that folder to start from the beginning"
+        )
+    return None
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (state, settings) of a checkpoint folder."""
+    description = read_json(folder / "checkpoint.json")
+    if description["format"] > FORMAT:
+        raise UserError(
+            f"{folder} has format {description['format']}, this version reads up to {FORMAT}; "
+            "upgrade speechssl"
+        )
+    return load_torch(folder / "state.pt"), description["settings"]
+
+
+def plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as they look after a round trip through JSON."""
+    return json.loads(json.dumps(settings, default=str))
+
+
+def check_settings(saved: dict[str, Any], current: dict[str, Any], run_dir: Path) -> None:
+    """Raise UserError naming the settings in which a run differs from the checkpoint it would continue."""
+    before, now = dict(_flatten(saved)), dict(_flatten(plain(current)))
+    different = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    if different:
+        shown = "; ".join(
+            f"{n} was {before.get(n, 'not set')}, is {now.get(n, 'not set')}" for n in different[:5]
+        )
+        more = f" and {len(different) - 5} more" if len(different) > 5 else ""
+        raise UserError(
+            f"{run_dir} holds a run with other settings: {shown}{more}; "
+            "give the same settings to continue it, or another run_dir to start anew"
+        )
+
+
+def _flatten(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def export_upstream(
+    upstream: Upstream,
+    folder: str | Path,
+    *,
+    task: PretrainTask | None = None,
+    training: dict[str, Any] | None = None,
+) -> Path:
+    """Write `model.safetensors` and `config.json`, which `load_upstream(folder)` reads.
+
+    Args:
+        upstream: a model the registry built (it knows its family and configuration).
+        folder: where to write; files of the same name are replaced.
+        task: its pretraining objective; its own tensors (prediction heads) go to `pretraining.safetensors`.
+        training: a summary of how the model was trained, for config.json.
+    """
+    folder = Path(folder)
+    state = _on_cpu(upstream.state_dict())
+    description = {
+        "format": FORMAT,
+        "family": upstream.family,
+        "config": plain(upstream.config),
+        "weights_sha256": write_tensors(folder / "model.safetensors", state),
+        "parameters": sum(p.numel() for p in upstream.parameters()),
+        "version": __version__,
+        "training": training or {},
+    }
+    if task is not None:
+        head = {k: v for k, v in task.state_dict().items() if not k.startswith(UPSTREAM_PREFIX)}
+        if head:
+            description["pretraining_sha256"] = write_tensors(
+                folder / "pretraining.safetensors", _on_cpu(head)
+            )
+    write_json(folder / "config.json", description)
+    return folder
+
+
+def _on_cpu(state: dict[str, Any]) -> dict[str, Tensor]:
+    """Copy the tensors: safetensors refuses storage that two of them share."""
+    return {k: v.detach().cpu().contiguous().clone() for k, v in state.items() if isinstance(v, Tensor)}
+
+
+def write_tensors(path: Path, state: dict[str, Tensor]) -> str:
+    """Write a safetensors file atomically and return its sha256."""
+    with atomic_path(path) as temporary:
+        save_file(state, temporary)
+        return sha256(temporary)

@@ -1,0 +1,59 @@
+"""YAML beside the code, and the checks between the command line and Hydra."""
+
+import pytest
+
+from speechssl import configs, registry
+from speechssl.errors import UserError
+from speechssl.hub import list_upstreams
+
+
+def test_a_size_inherits_from_the_base() -> None:
+    family, large = configs.load("upstream", "tera/large")
+    base = configs.load("upstream", "tera")[1]
+    assert family == "tera"
+    assert base["hidden_size"] == large["hidden_size"] == 768
+    assert (base["num_layers"], large["num_layers"]) == (3, 12)
+    assert "upstream" not in large  # a missing `@_here_` would nest the base silently
+
+
+@pytest.mark.parametrize("name", list_upstreams())
+def test_every_upstream_yaml_targets_its_own_family(name: str) -> None:
+    family, size = configs.split_name("upstream", name)
+    with configs._hydra():
+        config = configs.hydra_compose(overrides=[f"+upstream={family}/{size}"]).upstream
+    cls = registry.module("upstream", family).UPSTREAM
+    assert config._target_ == f"speechssl.upstream.{family}.{cls.__name__}"
+
+
+@pytest.mark.parametrize("task", registry.names("downstream"))
+def test_every_task_yaml_composes(task: str) -> None:
+    for size in registry.sizes("downstream", task):
+        name, values = configs.load("downstream", f"{task}/{size}")
+        assert name == task
+        assert isinstance(values, dict)
+
+
+GIVEN = ["upstream=tera/debug", "data=d", "run_dir=r"]
+
+
+def test_pretrain_composes_model_objective_and_trainer() -> None:
+    config = configs.compose("pretrain", [*GIVEN, "task.mask_proportion=0.3", "upstream.num_layers=1", "trainer.max_steps=5"])
+    assert config.task.mask_proportion == 0.3
+    assert config.upstream.num_layers == 1
+    assert config.trainer.max_steps == 5
+    assert configs.arguments(config.upstream)["num_layers"] == 1
+
+
+def test_numbers_are_checked_by_kind() -> None:
+    assert configs.compose("pretrain", [*GIVEN, "optim.lr=1"]).optim.lr == 1
+    with pytest.raises(UserError, match=r"optim.lr expects a number"):
+        configs.compose("pretrain", [*GIVEN, "optim.lr=fast"])
+    with pytest.raises(UserError, match="whole number"):
+        configs.compose("pretrain", [*GIVEN, "trainer.max_steps=2.5"])
+
+
+def test_comments_become_explanations() -> None:
+    explained = configs.describe("pretrain")
+    assert explained["data"][0] == "???"
+    assert "second" in explained["trainer.max_seconds"][1]
+    assert "optim.lr" in explained

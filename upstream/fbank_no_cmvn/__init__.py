@@ -1,0 +1,5 @@
+"""Kaldi filter banks with deltas, not normalised: the informative baseline for utterance tasks, nothing is learned."""
+
+from speechssl.upstream.fbank_no_cmvn.model import FbankNoCmvn
+
+UPSTREAM = FbankNoCmvn
