@@ -89,7 +89,9 @@ def report(title: str, seconds: dict[str, list[float]], equality: str, given: ar
     for name, values in seconds.items():
         median, low, high = (1000 * f(values) for f in (statistics.median, min, max))
         print(f"  {name:<24} {median:9.2f} ms a round  [{low:.2f}, {high:.2f}]")
-    print(f"  ratio {ratio:.2f}x, range [{min(ratios):.2f}, {max(ratios):.2f}] over {len(ratios)} rounds")
+    fastest = min(seconds[theirs]) / min(seconds[ours])
+    spread = f"range [{min(ratios):.2f}, {max(ratios):.2f}] over {len(ratios)} rounds"
+    print(f"  ratio {ratio:.2f}x, {spread}; between the fastest rounds {fastest:.2f}x")
     print(f"  {machine['cpu']}, {torch.get_num_threads()} of {machine['cpus']} threads, {machine['date']}")
     print("  " + ", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
     if given.json:

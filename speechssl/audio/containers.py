@@ -15,6 +15,7 @@ from speechssl.errors import AudioError
 # Sizes written by programs that stream to a pipe and never learn the length: ffmpeg, generic tools, SoX.
 UNKNOWN_SIZES = {0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000}
 MAX_OGG_PAGE = 27 + 255 + 255 * 255  # bytes: header, segment table, segments
+TYPICAL_OGG_PAGE = 1 << 13  # read first: most last pages are shorter
 END_OF_STREAM = 4  # bit of the Ogg header type
 
 
@@ -58,9 +59,13 @@ def _check_wave(file: BinaryIO, size: int, path: str | Path) -> None:
 
 
 def _check_ogg(file: BinaryIO, size: int, path: str | Path) -> None:
-    file.seek(max(0, size - 2 * MAX_OGG_PAGE))
-    tail = file.read()
-    page = tail.rfind(b"OggS\0")
+    page = -1
+    for reach in (TYPICAL_OGG_PAGE, MAX_OGG_PAGE):
+        file.seek(max(0, size - reach))
+        tail = file.read()
+        page = tail.rfind(b"OggS\0")
+        if page >= 0:
+            break
     end = _page_end(tail, page) if page >= 0 else None
     if end is not None and end <= len(tail) and tail[page + 5] & END_OF_STREAM:
         return

@@ -93,11 +93,11 @@ class KaldiFbank(Frontend):
     def _window_(self, frames: Tensor, scratch: Tensor, out: Tensor) -> None:
         if self.remove_dc:
             frames = torch.sub(frames, frames.mean(1, keepdim=True), out=scratch)
-        torch.add(frames[:, 1:], frames[:, :-1], alpha=-self.preemphasis, out=out[:, 1:])
-        torch.mul(
-            frames[:, :1], 1 - self.preemphasis, out=out[:, :1]
-        )  # a frame's first sample precedes itself
-        out.mul_(self.window)
+        # Product and difference stay two roundings, as in the reference; a frame's first sample is its own
+        # predecessor.
+        torch.mul(frames[:, :-1], self.preemphasis, out=out[:, 1:])
+        torch.mul(frames[:, :1], self.preemphasis, out=out[:, :1])
+        torch.sub(frames, out, out=out).mul_(self.window)
 
     def _windowed(self, frames: Tensor) -> Tensor:
         if self.remove_dc:

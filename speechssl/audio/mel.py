@@ -1,8 +1,12 @@
-"""Mel filter banks and analysis windows, computed in float64 and kept in float32.
+"""Mel filter banks and analysis windows.
 
-Two conventions are in use. HTK (O'Shaughnessy, 2595 log10(1 + f / 700)) with triangles that are straight
-lines over Hz, as in torchaudio and librosa; and Kaldi's (1127 ln(1 + f / 700), the same scale) with triangles
-that are straight over mel, from 20 Hz on, the Nyquist bin left out. None normalises the filters' area.
+Two conventions are in use, both without normalising the filters' area. HTK's triangles are straight lines
+over Hz, as in torchaudio's and librosa's `htk` banks. Kaldi's are straight over mel and leave the Nyquist
+bin out. Both place the edges evenly on one scale, 2595 log10(1 + f / 700) = 1127 ln(1 + f / 700).
+
+Everything is computed in float32 in the order of torchaudio's functions: where a bin holds little energy,
+the last bit of a window or a weight shows in the third decimal of a log energy, and published models were
+trained with theirs.
 """
 
 import math
@@ -13,37 +17,45 @@ from torch import Tensor
 from speechssl.errors import UserError, nearest
 
 BLACKMAN = 0.42  # Kaldi's default coefficient
-WINDOWS = {
-    "hann": lambda cosine: 0.5 - 0.5 * cosine,
-    "povey": lambda cosine: (0.5 - 0.5 * cosine).pow(0.85),
-    "hamming": lambda cosine: 0.54 - 0.46 * cosine,
-    "blackman": lambda cosine: BLACKMAN - 0.5 * cosine + (0.5 - BLACKMAN) * (2 * cosine.square() - 1),
-    "rectangular": torch.ones_like,
-}
+WINDOWS = ("blackman", "hamming", "hann", "povey", "rectangular")
 
 
 def analysis_window(name: str, size: int, periodic: bool = False) -> Tensor:
     """Return an analysis window (size,); symmetric as in Kaldi, or periodic as for a centred STFT."""
     if name not in WINDOWS:
         raise UserError(f"unknown window {name!r}; known: {', '.join(WINDOWS)}{nearest(name, WINDOWS)}")
-    angle = 2 * math.pi * torch.arange(size, dtype=torch.float64) / (size if periodic else size - 1)
-    return WINDOWS[name](angle.cos()).float()
+    if name == "rectangular":
+        return torch.ones(size)
+    if name == "blackman":
+        turn = 2 * math.pi / (size if periodic else size - 1)
+        index = torch.arange(size, dtype=torch.float32)
+        return BLACKMAN - 0.5 * torch.cos(turn * index) + (0.5 - BLACKMAN) * torch.cos(2 * turn * index)
+    if name == "hamming":
+        return torch.hamming_window(size, periodic=periodic, alpha=0.54, beta=0.46, dtype=torch.float32)
+    hann = torch.hann_window(size, periodic=periodic, dtype=torch.float32)
+    return hann.pow(0.85) if name == "povey" else hann
 
 
 def htk_bank(num_bins: int, num_mels: int, sample_rate: int, low_freq: float, high_freq: float) -> Tensor:
     """Return (num_bins, num_mels) triangles over Hz, for bins spread evenly from 0 to Nyquist."""
-    edges = 700 * (torch.expm1(_mel_edges(num_mels, sample_rate, low_freq, high_freq) / 1127))
-    bins = torch.linspace(0, sample_rate / 2, num_bins, dtype=torch.float64)
-    return _triangles(bins, edges).float()
+    high_freq = _upper_edge(num_mels, sample_rate, low_freq, high_freq)
+    low, high = (2595 * math.log10(1 + f / 700) for f in (low_freq, high_freq))
+    edges = 700 * (10 ** (torch.linspace(low, high, num_mels + 2, dtype=torch.float32) / 2595) - 1)
+    bins = torch.linspace(0, sample_rate / 2, num_bins, dtype=torch.float32)
+    return _triangles(bins, edges[:-2], edges[1:-1], edges[2:])
 
 
 def kaldi_bank(fft_size: int, num_mels: int, sample_rate: int, low_freq: float, high_freq: float) -> Tensor:
     """Return (fft_size // 2 + 1, num_mels) triangles over mel; the Nyquist bin has weight 0."""
-    edges = _mel_edges(num_mels, sample_rate, low_freq, high_freq)
-    bins = torch.arange(fft_size // 2 + 1, dtype=torch.float64) * (sample_rate / fft_size)
-    bank = _triangles(_mel(bins), edges)
+    high_freq = _upper_edge(num_mels, sample_rate, low_freq, high_freq)
+    low, high = (1127 * math.log(1 + f / 700) for f in (low_freq, high_freq))
+    step = (high - low) / (num_mels + 1)
+    index = torch.arange(num_mels, dtype=torch.float32)
+    hertz = sample_rate / fft_size * torch.arange(fft_size // 2 + 1, dtype=torch.float32)
+    mels = 1127 * (1 + hertz / 700).log()
+    bank = _triangles(mels, low + index * step, low + (index + 1) * step, low + (index + 2) * step)
     bank[-1] = 0
-    return bank.float()
+    return bank
 
 
 def band_ranges(bank: Tensor, width: int) -> list[tuple[int, int, int, int]]:
@@ -61,12 +73,8 @@ def band_ranges(bank: Tensor, width: int) -> list[tuple[int, int, int, int]]:
     return ranges
 
 
-def _mel(hertz: Tensor) -> Tensor:
-    return 1127 * torch.log1p(hertz / 700)
-
-
-def _mel_edges(num_mels: int, sample_rate: int, low_freq: float, high_freq: float) -> Tensor:
-    """Return num_mels + 2 evenly spaced mels; a zero or negative `high_freq` counts down from Nyquist."""
+def _upper_edge(num_mels: int, sample_rate: int, low_freq: float, high_freq: float) -> float:
+    """Return the upper edge in Hz; a zero or negative `high_freq` counts down from Nyquist, as in Kaldi."""
     nyquist = sample_rate / 2
     high = high_freq if high_freq > 0 else nyquist + high_freq
     if num_mels < 1 or not 0 <= low_freq < high <= nyquist:
@@ -74,12 +82,10 @@ def _mel_edges(num_mels: int, sample_rate: int, low_freq: float, high_freq: floa
             f"expected num_mels >= 1 and 0 <= low_freq < high_freq <= {nyquist:g} Hz, "
             f"found num_mels={num_mels}, low_freq={low_freq:g}, high_freq={high_freq:g}"
         )
-    first, last = _mel(torch.tensor([low_freq, high], dtype=torch.float64)).tolist()
-    return torch.linspace(first, last, num_mels + 2, dtype=torch.float64)
+    return high
 
 
-def _triangles(bins: Tensor, edges: Tensor) -> Tensor:
-    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+def _triangles(bins: Tensor, left: Tensor, centre: Tensor, right: Tensor) -> Tensor:
     rising = (bins[:, None] - left) / (centre - left)
     falling = (right - bins[:, None]) / (right - centre)
     return torch.minimum(rising, falling).clamp(min=0)

@@ -1,16 +1,17 @@
 """Speech from text with espeak-ng, the same samples for the same request whatever was spoken before.
 
-espeak-ng (https://github.com/espeak-ng/espeak-ng, used here through the espeakng-loader package and ctypes) is built
-for screen readers and carries state from one utterance to the next. Three kinds matter for a corpus:
+espeak-ng (https://github.com/espeak-ng/espeak-ng, used here through the espeakng-loader package and ctypes)
+is built for screen readers and carries state from one utterance to the next. Three kinds matter for a
+corpus:
 
 - voice and parameters stay as they were set, so every request sets all of them;
 - breath noise comes from one generator, so every request seeds it;
-- pitch flutter and roughness count on across utterances and cannot be reset. Voices here have flutter 0 and a
-  roughness outside its table, which turns both off. Variety comes from what `Voice` has and from what the caller does
-  with the samples. The Klatt synthesiser, which has state of its own, is not used.
+- pitch flutter and roughness count on across utterances and cannot be reset. Voices here have flutter 0 and
+  a roughness outside its table, which turns both off. Variety comes from what `Voice` has and from what the
+  caller does with the samples. The Klatt synthesiser, which has state of its own, is not used.
 
-Voice files can only be read from espeak-ng's data folder, so a temporary one is made of links and our own files. Its
-path is short, too: espeak-ng cuts paths of more than 159 bytes.
+Voice files are read from espeak-ng's data folder only, so a temporary one is made of links and our own
+files. Its path is short, too: espeak-ng cuts paths of more than 159 bytes.
 """
 
 import ctypes
@@ -102,7 +103,7 @@ def _engine() -> "_Engine":
 
 
 class _Engine:
-    """The library with its one callback; espeak-ng allows one instance per process and one caller at a time."""
+    """The library and its callback; espeak-ng allows one instance per process and one caller at a time."""
 
     def __init__(self) -> None:
         library, data = _locate()
@@ -153,7 +154,9 @@ class _Engine:
     def _variant(self, voice: Voice) -> str:
         """Return the name of the voice's file, which is written when the voice speaks first."""
         content = voice.as_file().encode()
-        name = hashlib.sha256(content).hexdigest()[:16]
+        name = (
+            "v" + hashlib.sha256(content).hexdigest()[:16]
+        )  # a leading digit would number a built-in variant
         path = self._variants / name
         if not path.exists():
             path.write_bytes(content)

@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import warnings
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,11 +28,10 @@ def read_cut(text: str, root: str, identifier: str) -> np.ndarray:
     Raises:
         AudioError: lhotse cannot load it, or it is not finite.
     """
-    from lhotse.audio import set_audio_duration_mismatch_tolerance
     from lhotse.audio.utils import AudioLoadingError, DurationMismatchError
     from lhotse.serialization import deserialize_item
 
-    set_audio_duration_mismatch_tolerance(MISMATCH_SECONDS)
+    _refuse_mirrored_tails()
     description = json.loads(text)
     _prefix_sources(description, root)
     cut = deserialize_item(description)
@@ -45,6 +46,16 @@ def read_cut(text: str, root: str, identifier: str) -> np.ndarray:
     if not np.isfinite(samples).all():
         raise AudioError(f"{identifier} holds samples that are not finite")
     return samples
+
+
+@cache
+def _refuse_mirrored_tails() -> None:
+    """Set lhotse's tolerance once per process; its warning that augmentation may stumble is known."""
+    from lhotse.audio import set_audio_duration_mismatch_tolerance
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        set_audio_duration_mismatch_tolerance(MISMATCH_SECONDS)
 
 
 def _prefix_sources(cut: dict[str, Any], root: str) -> None:

@@ -6,6 +6,7 @@ workers nor what they have prefetched can change what training sees.
 
 import itertools
 import logging
+import signal
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -129,3 +130,4 @@ class _Reader:
 
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # often sent to the whole group: the main process ends its workers

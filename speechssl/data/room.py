@@ -1,7 +1,7 @@
 """Clean speech as a microphone in a room would have it: tilted, echoing, noisy, near or far.
 
-A mild version of what real recordings do, so that no task can be solved by one exact spectrum. All of it is drawn from
-the generator that is passed in.
+A mild version of what real recordings do, so that no task can be solved by one exact spectrum. All of it is
+drawn from the generator that is passed in.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ NOISE_COLOUR = (0.0, 1.0)  # exponent: the noise's power falls with 1 / frequenc
 
 
 def record(speech: np.ndarray, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Return speech (S,) as recorded, float32, without its own leading and trailing silence; never clipped."""
+    """Return speech (S,) as recorded, float32, its own silence at both ends replaced; never clipped."""
     speech = trim(speech, sample_rate)
     margins = (rng.uniform(*MARGINS_SECONDS, size=2) * sample_rate).astype(int)
     clean = np.pad(speech.astype(np.float64), tuple(margins))

@@ -1,7 +1,7 @@
 """What the synthetic corpus says: keywords, and sentences that small grammars make.
 
-All texts are our own. Sentences are A-Z, apostrophe and space in English, as character models of English speech expect;
-the other languages keep their letters.
+All texts are our own. English sentences are made of a-z, apostrophe and space, as character models of
+English speech expect; the other languages keep their letters.
 """
 
 import itertools
@@ -209,7 +209,7 @@ GRAMMARS: dict[str, Grammar] = {
 
 
 def sentences(language: str, count: int, seed: int) -> list[str]:
-    """Return `count` different sentences in lower case, all templates taking turns; more of them start the same way.
+    """Return `count` different sentences in lower case; a longer list starts like a shorter one.
 
     Raises:
         UserError: there is no grammar for the language, or it makes fewer sentences.

@@ -2,8 +2,8 @@
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from speechssl.nn.bilstm import BidirectionalLstm
 from speechssl.nn.padding import lengths_to_mask
 
 
@@ -35,10 +35,7 @@ class CtcHead(nn.Module):
         super().__init__()
         self.stack, self.augment = stack, augment
         self.projection = nn.Linear(hidden_size * stack, projection_size)
-        between = dropout if num_layers > 1 else 0.0
-        self.lstm = nn.LSTM(
-            projection_size, lstm_size, num_layers, batch_first=True, bidirectional=True, dropout=between
-        )
+        self.lstm = BidirectionalLstm(projection_size, lstm_size, num_layers, dropout)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(2 * lstm_size, num_symbols)
 
@@ -47,12 +44,7 @@ class CtcHead(nn.Module):
         if self.augment is not None:
             features = self.augment(features, lengths)
         features, lengths = stack_frames(features, lengths, self.stack)
-        packed = pack_padded_sequence(
-            self.projection(features), lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        output, _ = pad_packed_sequence(
-            self.lstm(packed)[0], batch_first=True, total_length=features.shape[1]
-        )
+        output = self.lstm(self.projection(features), lengths)
         return self.classifier(self.dropout(output)), lengths
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from speechssl.data.cuts import Corpus, CutTable
-from speechssl.errors import UserError, nearest
+from speechssl.errors import UserError
 from speechssl.extract.encode import encode
 from speechssl.files import atomic_path, digest, read_json, write_json
 from speechssl.interfaces import Upstream
@@ -117,9 +117,7 @@ class FeatureCache:
         num_workers: int,
     ):
         if frame_dtype not in DTYPES:
-            raise UserError(
-                f"frame_dtype expects one of {', '.join(DTYPES)}, found {frame_dtype!r}{nearest(frame_dtype, DTYPES)}"
-            )
+            raise UserError(f"frame_dtype expects {' or '.join(DTYPES)}, found {frame_dtype!r}")
         self.upstream, self.frame_dtype = upstream, frame_dtype
         self.max_seconds, self.num_workers = max_seconds, num_workers
         self.folder = folder / digest([FORMAT, sha256])
@@ -207,7 +205,7 @@ class FeatureCache:
             compact = features.astype(DTYPES[self.frame_dtype])
         if not np.isfinite(compact).all():
             raise UserError(
-                f"hidden states of {name} do not fit into {self.frame_dtype} (up to {np.abs(features).max():.3g}); "
+                f"hidden states of {name} reach {np.abs(features).max():.3g}, beyond {self.frame_dtype}; "
                 "use probe.frame_dtype=float32"
             )
         return compact

@@ -195,9 +195,9 @@ def markdown(report: dict[str, Any]) -> str:
         for entry in column["systems"]
     ]
     note = (
-        "Differences: system minus baseline in points, with the 95 % interval of a paired bootstrap over test "
-        "utterances (over speakers behind the semicolon, where there are five or more). Bold: better, and the "
-        "utterance interval excludes 0. Spread: standard deviation over seeds."
+        "Differences: system minus baseline in points, with the 95 % interval of a paired bootstrap over "
+        "test utterances (over speakers behind the semicolon, where there are five or more). Bold: better, "
+        "and the utterance interval excludes 0. Spread: standard deviation over seeds."
     )
     return f"# Comparison\n\n{markdown_table(head, lines)}\n{note}\n"
 

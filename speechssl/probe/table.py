@@ -9,8 +9,8 @@ from rich.table import Table
 
 ARROWS = {"max": "↑", "min": "↓"}
 NOTE = (
-    "Single results: 95 % interval of a bootstrap over test utterances. Several folds or seeds: mean ± standard "
-    "deviation over that many results. All in percent; bold is the best of a column."
+    "Single results: 95 % interval of a bootstrap over test utterances. Several folds or seeds: mean ± "
+    "standard deviation over that many results. All in percent; bold is the best of a column."
 )
 
 

@@ -60,8 +60,8 @@ class Readability:
             raise UserError(f"none of {self._count()} could be read; {self._first()}; check data=")
         if len(self.known) > TOLERATED and self.failed > self.max_share * self.drawn:
             raise UserError(
-                f"{self.failed} of {self._count()} could not be read ({len(self.known)} different ones), more than "
-                f"trainer.max_unreadable={self.max_share}; {self._first()}; mend or remove them, or allow more"
+                f"{self.failed} of {self._count()} could not be read ({len(self.known)} different), more "
+                f"than trainer.max_unreadable={self.max_share}; {self._first()}; mend them, or allow more"
             )
 
     def _count(self) -> str:

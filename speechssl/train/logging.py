@@ -88,4 +88,4 @@ class RunLog:
         """Draw the loss curve of the whole run."""
         from speechssl.figures.curves import draw_curves
 
-        draw_curves(read_metrics(self.run_dir), self.run_dir / "loss_curve.png")
+        draw_curves(read_metrics(self.run_dir), self.run_dir / "curve.png")

@@ -5,6 +5,7 @@ gradients are summed once per optimizer step (`gradients.py`), so that micro-bat
 be empty on one rank.
 """
 
+import logging
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -56,6 +57,8 @@ def start_fabric(accelerator: str, devices: int | str, precision: str) -> Fabric
         precision=precision,
     )
     fabric.launch()
+    if not fabric.is_global_zero:
+        logging.getLogger("speechssl").setLevel(logging.WARNING)  # one rank tells what goes on
     return fabric
 
 

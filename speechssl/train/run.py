@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from speechssl.train.loop import Trainer
 
 LOGGER = logging.getLogger(__name__)
+AGREE_EVERY = 10  # steps after which several ranks agree whether one was asked to stop
 
 
 @dataclass
@@ -129,6 +130,8 @@ class Run:
                 self.log.close()
         if self.log is not None:
             self.log.draw()
+            losses = {name: self.last[name] for name in ("loss", "dev_loss") if name in self.last}
+            LOGGER.info("%s is trained: %d steps in %.0f s, %s", run_dir, self.step, self.seconds, losses)
         return self.last
 
     def train(self) -> None:
@@ -204,8 +207,8 @@ class Run:
         self.display.advance(self.step)
         if self.due(self.trainer.log_every):
             self.write_metrics()
-        elif self.fabric.world_size == 1:
-            self.stopping = self.stop.requested
+        elif self.fabric.world_size == 1 or self.step % AGREE_EVERY == 0:
+            self.stopping = any(ranks.gather(self.fabric, self.stop.requested))
         if self.due(self.trainer.eval_every):
             self.evaluate()
         if self.due(self.trainer.save_every):

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import distributed
+
 from speechssl.files import read_json, sha256, write_json
 from speechssl.interfaces import Stage
 
@@ -36,7 +38,6 @@ def run_stages(
     *,
     config: dict[str, Any],
     data_fingerprint: str,
-    write: bool = True,
 ) -> None:
     """Train the stages in order and, where there are several, write `lineage.json` after each.
 
@@ -46,16 +47,19 @@ def run_stages(
         train: trains one stage in a folder and leaves `export/` there.
         config: written to the lineage with each stage's own trainer settings.
         data_fingerprint: of the corpus.
-        write: False on ranks that must not write.
     """
     folders = stage_folders(stages, run_dir)
     lineage: list[dict[str, Any]] = []
     for stage in stages:
         train(stage, folders[stage.name])
-        if len(stages) > 1 and write:
+        if len(stages) > 1 and _is_first_rank():
             lineage.append(_entry(stage, folders, run_dir, lineage))
             common = {"config": config, "data_fingerprint": data_fingerprint}
             write_json(run_dir / "lineage.json", {**common, "stages": lineage})
+
+
+def _is_first_rank() -> bool:
+    return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
 def _entry(

@@ -38,7 +38,7 @@ class Window:
         self.names = (*self.names, *new)
         self.sums = torch.cat([self.sums, self.sums.new_zeros(len(new))])
         self.weights = torch.cat([self.weights, self.weights.new_zeros(len(new))])
-        places = torch.tensor([self.names.index(name) for name in names], device=self.device)
+        places = torch.tensor([self.names.index(n) for n in names], dtype=torch.long, device=self.device)
         self.sums.index_add_(0, places, sums)
         self.weights.index_add_(0, places, weights)
 

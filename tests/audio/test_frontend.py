@@ -73,7 +73,7 @@ def test_blocks_and_batch_agree(name: str) -> None:
         by_block = frontend.by_block(waveforms, lengths, rms)
         by_batch = frontend.by_batch(waveforms, lengths, rms)
         for row, frames in enumerate(frontend.num_valid_frames(lengths, 100000).tolist()):
-            torch.testing.assert_close(by_block[row, :frames], by_batch[row, :frames], rtol=0, atol=5e-3)
+            torch.testing.assert_close(by_block[row, :frames], by_batch[row, :frames], rtol=0, atol=1e-4)
 
 
 def test_a_waveform_that_wants_a_gradient_gets_one(frontend: Frontend) -> None:
@@ -227,7 +227,7 @@ def test_copies_and_pickles_give_the_same_features(frontend: Frontend) -> None:
     assert not list(frontend.parameters())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(lengths=st.lists(st.integers(560, 9000), min_size=1, max_size=4), extra=st.integers(0, 700))
 def test_any_lengths(lengths: list[int], extra: int) -> None:
     generator = torch.Generator().manual_seed(sum(lengths))

@@ -43,8 +43,8 @@ def reference(waveform: Tensor, loudness_db: float | None = -25.0) -> np.ndarray
 def test_golden_features_of_s3prl() -> None:
     tensors, waveforms = golden()
     frontend = LogMel(batch_padded=True)
-    torch.testing.assert_close(frontend.bank, tensors["mel_fb"], rtol=0, atol=1e-5)
-    torch.testing.assert_close(frontend.window, tensors["window"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(frontend.bank, tensors["mel_fb"], rtol=0, atol=1e-6)
+    assert torch.equal(frontend.window, tensors["window"])
     features, frames = frontend(waveforms, tensors["wav_lengths"])
     assert torch.equal(frames, tensors["wav_feat_lengths"])
     torch.testing.assert_close(features, tensors["wav_feats"], rtol=0, atol=1e-4)
@@ -67,18 +67,30 @@ def test_the_longest_utterance_is_the_same_without_batch_padding() -> None:
     assert (features[1, 69] - tensors["wav_feats"][1, 69]).abs().max() > 0.1
 
 
+def float32_twin(waveform: Tensor, bank: Tensor, loudness_db: float | None) -> Tensor:
+    """Compute the same with torch.stft, as s3prl does: slower, and the yardstick for rounding errors."""
+    if loudness_db is not None:
+        waveform = waveform * 10 ** (loudness_db / 20) / (waveform.square().mean().sqrt() + 1e-10)
+    spectrum = torch.stft(waveform, 400, 160, window=torch.hann_window(400), return_complex=True)
+    return (spectrum.abs().square().T @ bank + 1e-10).log()
+
+
 @pytest.mark.parametrize("loudness_db", [-25.0, None])
-def test_values_equal_a_float64_reference(loudness_db: float | None) -> None:
+def test_error_to_float64_is_at_most_twice_that_of_the_plain_float32_form(loudness_db: float | None) -> None:
     waveforms = speech_like([8000, 5431, 201])
     if "SPEECHSSL_DATA" in os.environ:
         files = sorted(Path(os.environ["SPEECHSSL_DATA"]).rglob("*.wav"))[11::1000]
         waveforms += [torch.from_numpy(read_audio(path)) for path in files]
+    frontend = LogMel(loudness_db=loudness_db, normalization="none")
     lengths = torch.tensor([len(w) for w in waveforms])
     padded = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True)
-    features, frames = LogMel(loudness_db=loudness_db, normalization="none")(padded, lengths)
+    features, frames = frontend(padded, lengths)
+    ours, theirs = 0.0, 0.0
     for row, waveform in enumerate(waveforms):
-        expected = torch.from_numpy(reference(waveform, loudness_db)).float()
-        torch.testing.assert_close(features[row, : frames[row]], expected, rtol=0, atol=5e-3)
+        exact = torch.from_numpy(reference(waveform, loudness_db))
+        ours = max(ours, (features[row, : frames[row]] - exact).abs().max().item())
+        theirs = max(theirs, (float32_twin(waveform, frontend.bank, loudness_db) - exact).abs().max().item())
+    assert ours <= 2 * theirs
 
 
 def test_a_crop_keeps_the_level_of_its_utterance() -> None:

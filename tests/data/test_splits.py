@@ -1,6 +1,6 @@
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechssl.data.items import Item
@@ -17,6 +17,7 @@ def test_shares_are_kept_roughly() -> None:
     assert abs(counts["test"] / 5000 - 0.2) < 0.02
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.integers(10, 200), st.integers(1, 50))
 def test_adding_files_moves_none_where_no_split_would_be_empty(count: int, more: int) -> None:
     before, after = (assign_splits(items(n), {"dev": 0.3}) for n in (count, count + more))

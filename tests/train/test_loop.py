@@ -29,11 +29,11 @@ def test_trains_without_files_and_returns_the_last_values() -> None:
     task = Toy()
     before = torch.get_rng_state()
     task, last = fit(None, task, max_steps=60, log_every=20)
+    assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers changed"
     assert last["step"] == 60
     assert last["loss"] < fit(None, max_steps=1, log_every=1)[1]["loss"]
     assert {"dev_loss", "largest", "lr", "grad_norm", "audio_seconds", "seconds", "rate"} <= last.keys()
     assert last["lr"] == pytest.approx(0.02 * schedule(60))
-    assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers changed"
     assert task.training
 
 
@@ -98,7 +98,7 @@ def test_a_step_with_nothing_in_it_changes_no_weight(tmp_path: Path) -> None:
 
 
 class Grid(PretrainTask):
-    """Heads with learning rates of their own; head `bad` gives values that are not finite from step `since` on."""
+    """Heads with learning rates of their own; head `bad` is not finite from step `since` on."""
 
     def __init__(self, bad: int | None = None, since: int = 3) -> None:
         super().__init__()
@@ -221,7 +221,7 @@ def test_files_of_a_run(tmp_path: Path) -> None:
     assert (tmp_path / "config.yaml").read_text() == "a:\n  b: 1\n"
     environment = json.loads((tmp_path / "environment.json").read_text())
     assert environment["packages"]["torch"] == torch.__version__.partition("+")[0]
-    assert (tmp_path / "loss_curve.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
     assert list((tmp_path / "tensorboard").iterdir())
     assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())] == [
         "step-00000016",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from speechssl.interfaces import PretrainTask
+from speechssl.train.checkpoint import write_tensors
 from speechssl.train.loop import Trainer
 
 SETTINGS: dict[str, Any] = {
@@ -123,12 +124,22 @@ def fit(run_dir: Path | None, task: PretrainTask | None = None, **changes: Any) 
     return task, trainer.fit(task, run_dir=run_dir, **(arguments | changes))
 
 
-def export(task: PretrainTask, run_dir: Path) -> None:
-    from speechssl.files import atomic_path
-    from speechssl.train.checkpoint import write_tensors
+def sgd(module: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(module.parameters(), lr=1.0)
 
-    with atomic_path(run_dir / "done") as temporary:
-        temporary.touch()
+
+def compare(out: Path, accumulate: int) -> None:
+    """Train in ways whose results must not depend on how micro-batches are spread over ranks."""
+    empty = ToyStream(empty=(2, 7, 8, 9))  # the last two: a whole step
+    options: dict[str, Any] = {"accumulate": accumulate, "max_unreadable": 1.0}
+    gradient, _ = fit(None, max_steps=1, optimizer=sgd, clip_norm=0.0, **options)
+    task, last = fit(out / "run", max_steps=7, batches=empty, **options)
+    if int(os.environ.get("RANK", 0)) == 0:
+        states = {"gradient": gradient.state_dict(), "trained": task.state_dict(), "last": last}
+        torch.save(states, out / "states.pt")
+
+
+def export(task: PretrainTask, run_dir: Path) -> None:
     write_tensors(run_dir / "model.safetensors", task.state_dict())
 
 
@@ -146,9 +157,12 @@ class Killer(ToyStream):
 
 
 def main() -> None:
-    """Run as `toy_training.py RUN_DIR [KILL|TERM at micro-batch NUMBER]`."""
+    """Run as `toy_training.py RUN_DIR [KILL|TERM at micro-batch NUMBER]`, or RANKS under torchrun."""
     torch.set_num_threads(1)
     run_dir = Path(sys.argv[1])
+    if "RANKS" in sys.argv:
+        compare(run_dir, accumulate=1)
+        return
     stream = (
         Killer(int(sys.argv[3]), signal.Signals[f"SIG{sys.argv[2]}"]) if len(sys.argv) > 2 else ToyStream()
     )

@@ -1,4 +1,4 @@
-"""Kaldi filter banks with deltas and per-utterance normalisation: SUPERB's FBANK baseline, nothing is learned."""
+"""Kaldi filter banks with deltas, normalised per utterance: SUPERB's FBANK baseline, nothing is learned."""
 
 from speechssl.upstream.fbank.model import Fbank
 

@@ -1,7 +1,7 @@
-"""SUPERB's FBANK baseline as an upstream: 80 log-mel energies with deltas and delta-deltas, normalised per utterance.
+"""SUPERB's FBANK baseline as an upstream: 80 log-mel energies with two rounds of deltas, normalised.
 
-Yang et al., 2021, https://arxiv.org/abs/2105.01051; the values of s3prl's `fbank` upstream. One hidden state, no layers,
-no parameters. Differs from s3prl: very short audio is zero-padded to 50 ms instead of failing.
+Yang et al., 2021, https://arxiv.org/abs/2105.01051; the values of s3prl's `fbank` upstream. One hidden state,
+no layers, no parameters. Differs from s3prl: very short audio is zero-padded to 50 ms instead of failing.
 """
 
 from torch import Tensor

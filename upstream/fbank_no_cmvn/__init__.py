@@ -1,4 +1,4 @@
-"""Kaldi filter banks with deltas, not normalised: the informative baseline for utterance tasks, nothing is learned."""
+"""Kaldi filter banks with deltas, not normalised: the informative baseline, nothing is learned."""
 
 from speechssl.upstream.fbank_no_cmvn.model import FbankNoCmvn
 

@@ -1,9 +1,9 @@
 """Kaldi filter banks as an upstream: 80 log-mel energies with deltas and delta-deltas, not normalised.
 
 The values of s3prl's `fbank_no_cmvn` upstream. SUPERB's FBANK baseline (Yang et al., 2021,
-https://arxiv.org/abs/2105.01051) has mean 0 over every utterance, so a linear head that averages over time sees a
-constant; this variant keeps the average spectrum, and is what a learned model has to beat on utterance tasks.
-One hidden state, no layers, no parameters. Differs from s3prl: very short audio is zero-padded to 50 ms.
+https://arxiv.org/abs/2105.01051) has mean 0 over every utterance, so a linear head that averages over time
+sees a constant; this variant keeps the average spectrum, and is what a learned model has to beat on utterance
+tasks. One hidden state, no layers, no parameters. Differs from s3prl: audio below 50 ms is zero-padded.
 """
 
 from torch import Tensor

@@ -4,11 +4,13 @@ Z. Jackson et al., https://github.com/Jakobovski/free-spoken-digit-dataset. 8 kH
 `{digit}_{speaker}_{index}.wav`. The official rule is kept: index 0-4 is the test set. Of the others, 5-9 is
 our dev set and 10-49 is trained on, so all six speakers are in every split.
 
-Beside the plain manifests (single digits; column `keyword` = "zero" .. "nine"), in folders below the corpus:
+Beside the plain manifests (single digits; column `keyword` = "zero" .. "nine"), in folders below the
+corpus:
 
-- `ks60/draw0` .. `draw4`: training sets of one take per digit and speaker (60 labels), no take in two draws.
-- `loso/<speaker>`: five speakers to train and select on, indices 0-9 of the sixth to test on. Nothing of the
-  held-out speaker is in train or dev: whoever pretrains on this manifest has never heard the voice.
+- `ks60/draw0` .. `draw4`: training sets of one take per digit and speaker (60 labels), no take in two
+  draws.
+- `loso/<speaker>`: five speakers to train and select on, indices 0-9 of the sixth to test on. Nothing of
+  the held-out speaker is in train or dev: whoever pretrains on this manifest has never heard the voice.
 - `strings`: three to five takes of one speaker joined with short pauses, for connected-digit recognition.
   Every train and dev take is in one string, every test take in two. Splits follow those of the takes.
 - `strings60`: the same with 60 of the training strings, ten per speaker.

@@ -1,20 +1,21 @@
 """A small spoken corpus made on the spot with espeak-ng: speakers, keywords, sentences, several languages.
 
-For trying things out without a download. Every speaker is a voice drawn from a continuous space (pitch, vocal tract,
-spectral slope, breath) with a speaking rate of its own and, in English, one of three accents. Every utterance varies
-in rate and melody and passes through its own room, microphone and noise (`speechssl.data.room`). All of it depends
-on the seed and the utterance's id alone: the same seed gives the same bytes on the same machine.
+For trying things out without a download. Every speaker is a voice drawn from a continuous space (pitch,
+vocal tract, spectral slope, breath) with a speaking rate of its own and, in English, one of three accents.
+Every utterance varies in rate and melody and passes through its own room, microphone and noise
+(`speechssl.data.room`). All of it depends on the seed and the utterance's id alone: the same seed gives the
+same bytes on the same machine.
 
 About two thirds of the speakers are *known*, the others are dev and test speakers (of 30: 20, 4 and 6).
 
 - The plain manifests are for pretraining: train = known speakers, dev and test = the others, all languages.
-  **Nothing of a dev or test speaker is in train.** Columns: speaker, gender, language; `text` (upper case) of
-  sentences; `keyword` of single words.
-- `ks`: the keyword clips, split by speaker likewise. The task is to know words spoken by voices that were never heard
-  before, neither with labels nor without.
+  **Nothing of a dev or test speaker is in train.** Columns: speaker, gender, language; `text` (upper case)
+  of sentences; `keyword` of single words.
+- `ks`: the keyword clips, split by speaker likewise. The task is to know words spoken by voices that were
+  never heard before, neither with labels nor without.
 - `asr`: the English sentences, split by speaker likewise. No sentence occurs twice in the corpus.
-- `sid`: the known speakers, a closed set. Train = their English sentences of the plain train manifest; dev and test =
-  further sentences of theirs, which are in no other manifest.
+- `sid`: the known speakers, a closed set. Train = their English sentences of the plain train manifest; dev
+  and test = further sentences of theirs, which are in no other manifest.
 """
 
 import functools
@@ -27,13 +28,13 @@ import numpy as np
 from speechssl.data.espeak import Voice, speak
 from speechssl.data.items import SPLITS, Item, Preparation, View
 from speechssl.data.room import record
-from speechssl.data.spoken_text import KEYWORDS, sentences
 from speechssl.data.splits import hash64
+from speechssl.data.spoken_text import KEYWORDS, sentences
 from speechssl.errors import UserError
 
 LICENCE = (
-    "CC0 1.0 (https://creativecommons.org/publicdomain/zero/1.0/): made by a program from texts written for it, "
-    "spoken by espeak-ng (https://github.com/espeak-ng/espeak-ng)."
+    "CC0 1.0 (https://creativecommons.org/publicdomain/zero/1.0/): made by a program from texts written for "
+    "it, spoken by espeak-ng (https://github.com/espeak-ng/espeak-ng)."
 )
 ENGLISH = "en"
 ACCENTS = ("en-us", "en", "en-gb-scotland")  # names of espeak-ng; "en" is British
@@ -146,7 +147,7 @@ def _speaker(number: int, num_speakers: int, seed: int) -> Speaker:
 
 
 def _formant(number: int, tract: float, rng: np.random.Generator) -> tuple[int, int, int]:
-    """Return frequency, strength and bandwidth in percent; formant 0 is the hum below the first and stays put."""
+    """Return frequency, strength and bandwidth in percent; formant 0, a hum below the first, stays put."""
     frequency = 100 if number == 0 else 100 * tract * rng.uniform(0.96, 1.04)
     return round(frequency), round(rng.uniform(80, 115)), round(rng.uniform(85, 130))
 

@@ -1,0 +1,111 @@
+"""Start from weights that exist: those of a run, of an exported folder or of a published checkpoint."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from speechssl import registry
+from speechssl.errors import UserError
+from speechssl.files import load_safetensors, read_json
+from speechssl.interfaces import PretrainTask
+from speechssl.train.checkpoint import UPSTREAM_PREFIX, load_checkpoint, newest_checkpoint
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass
+class Taken:
+    """What was taken of a source; names are those of the pretraining task's state dict."""
+
+    source: str
+    taken: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # not in the source: left as initialised
+    unused: list[str] = field(default_factory=list)  # in the source only
+    reshaped: list[str] = field(default_factory=list)  # in both with different shapes: left as initialised
+
+    def __str__(self) -> str:
+        total = len(self.taken) + len(self.missing) + len(self.reshaped)
+        lines = [f"init_from {self.source}: took {len(self.taken)} of {total} tensors"]
+        for names, why in (
+            (self.missing, "not in it, left as initialised"),
+            (self.reshaped, "of another shape, left as initialised"),
+            (self.unused, "in it, not needed"),
+        ):
+            if names:
+                lines.append(f"  {len(names)} {why}: {', '.join(_shortened(names))}")
+        return "\n".join(lines)
+
+
+def initialise(task: PretrainTask, source: str) -> Taken:
+    """Copy into a pretraining task whatever fits of a source, its prediction head included.
+
+    Args:
+        task: the objective around the upstream; changed in place.
+        source: a run directory (finished or not), an exported folder, or `family:FILE`.
+
+    Raises:
+        UserError: nothing there, another family, or nothing in it that fits.
+    """
+    found = _read(source, task.upstream.family)
+    own = task.state_dict()
+    report = Taken(source)
+    for name, tensor in own.items():
+        if name not in found:
+            report.missing.append(name)
+        elif found[name].shape != tensor.shape:
+            report.reshaped.append(name)
+        else:
+            report.taken.append(name)
+    report.unused = sorted(found.keys() - own.keys())
+    if not report.taken:
+        raise UserError(f"init_from={source}: none of its {len(found)} tensors fits this configuration")
+    task.load_state_dict({name: found[name] for name in report.taken}, strict=False)
+    LOGGER.info("%s", report)
+    return report
+
+
+def _read(source: str, family: str) -> dict[str, Tensor]:
+    """Return the tensors of a source under the names of the pretraining task's state dict."""
+    if Path(source).is_dir():
+        return _read_folder(Path(source), family)
+    prefix, colon, file = source.partition(":")
+    if not colon:
+        raise UserError(
+            f"init_from={source} does not exist; expected a run directory, an exported folder or family:FILE"
+        )
+    if prefix != family:
+        registry.folder("upstream", prefix)
+        raise UserError(f"init_from={source} is of the family {prefix}, but {family} is to be trained")
+    published = getattr(registry.module("upstream", family), "PUBLISHED", None)
+    if published is None:
+        raise UserError(f"upstream {family} has no published checkpoint format; give a run directory")
+    content = published.read(Path(file))
+    return _prefixed(content.upstream_state) | content.task_state
+
+
+def _read_folder(folder: Path, family: str) -> dict[str, Tensor]:
+    for export in (folder, folder / "export", *sorted(folder.glob("stages/*/export"), reverse=True)):
+        if (export / "config.json").is_file():
+            found = read_json(export / "config.json").get("family")
+            if found != family:
+                raise UserError(f"init_from={folder} is of the family {found}, but {family} is to be trained")
+            head = export / "pretraining.safetensors"
+            own = load_safetensors(head) if head.is_file() else {}
+            return _prefixed(load_safetensors(export / "model.safetensors")) | own
+    checkpoint = newest_checkpoint(folder)
+    if checkpoint is None:
+        raise UserError(f"init_from={folder} holds neither an exported model nor a checkpoint")
+    state = load_checkpoint(checkpoint)[0]["task"]
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+
+
+def _prefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{UPSTREAM_PREFIX}{name}": tensor for name, tensor in state.items()}
+
+
+def _shortened(names: Iterable[str], shown: int = 6) -> list[str]:
+    names = list(names)
+    return names if len(names) <= shown else [*names[:shown], "..."]

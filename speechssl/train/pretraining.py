@@ -1,0 +1,128 @@
+"""Pretraining of one family on one corpus: what the `pretrain` command puts together."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from speechssl import registry
+from speechssl.data.cuts import Corpus
+from speechssl.data.loader import TrainStream
+from speechssl.interfaces import BatchStream, PretrainTask, Stage
+from speechssl.optim.groups import decay_groups
+from speechssl.optim.schedule import WarmupLinear
+from speechssl.train.checkpoint import export_upstream
+from speechssl.train.initial import initialise
+from speechssl.train.loop import Trainer
+
+LOGGER = logging.getLogger(__name__)
+STREAM_SETTINGS = ("max_seconds", "crop_seconds", "num_workers")  # of the trainer group, but the data's
+
+
+class Pretraining:
+    """Trains an objective on a corpus, in one run directory per stage.
+
+    Args:
+        corpus: with a train split and, if it is to be evaluated, a dev split.
+        trainer: all settings of the trainer group.
+        optim: lr, weight_decay, betas, warmup.
+        model: constructor arguments of upstream and task, which a checkpoint is checked against.
+        seed: of everything random.
+        init_from: weights to start from, or None.
+        config: the whole resolved configuration, for config.yaml.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        *,
+        trainer: dict[str, Any],
+        optim: dict[str, Any],
+        model: dict[str, Any],
+        seed: int,
+        init_from: str | None,
+        config: dict[str, Any],
+    ) -> None:
+        self.corpus, self.optim, self.model = corpus, optim, model
+        self.trainer_settings = {k: v for k, v in trainer.items() if k != "num_threads"}
+        self.seed, self.init_from, self.config = seed, init_from, config
+
+    def train(self, stage: Stage, run_dir: Path) -> None:
+        """Train a stage (or continue, or find it complete) and export its upstream."""
+        values = self.trainer_settings | stage.trainer
+        stream = {name: values.pop(name) for name in STREAM_SETTINGS}
+        trainer = Trainer(**values)
+        last = trainer.fit(
+            stage.task,
+            self._batches("train", stream),
+            dev=self._batches("dev", stream) if "dev" in self.corpus.splits else None,
+            optimizer=self._optimizer,
+            schedule=WarmupLinear(max(1, trainer.max_steps), self.optim["warmup"]),
+            seed=self.seed,
+            run_dir=run_dir,
+            settings=self._settings(stage, stream),
+            config=self.config,
+            on_start=self._preparation(stage),
+        )
+        if trainer.writes:
+            summary = {name: value for name, value in last.items() if name not in ("rate", "data_wait")}
+            about = {"seed": self.seed, "corpus": self.corpus.name, "fingerprint": self.corpus.fingerprint}
+            training = {**about, "stage": stage.name, "init_from": self.init_from, **summary}
+            export_upstream(stage.task.upstream, run_dir / "export", task=stage.task, training=training)
+            LOGGER.info("exported %s", run_dir / "export")
+
+    def _batches(self, split: str, stream: dict[str, Any]) -> BatchStream:
+        return TrainStream(self.corpus.table(split), seed=self.seed, **stream)
+
+    def _optimizer(self, task: nn.Module) -> torch.optim.Optimizer:
+        groups = decay_groups(task, self.optim["weight_decay"])
+        return torch.optim.AdamW(groups, lr=self.optim["lr"], betas=tuple(self.optim["betas"]), fused=True)
+
+    def _settings(self, stage: Stage, stream: dict[str, Any]) -> dict[str, Any]:
+        """Return all that the result depends on and that the trainer does not know."""
+        return {
+            **self.model,
+            "optim": self.optim,
+            "data": {"fingerprint": self.corpus.fingerprint},
+            "init_from": self.init_from,
+            "trainer": {name: stream[name] for name in ("max_seconds", "crop_seconds")},
+            "stage": stage.name,
+        }
+
+    def _preparation(self, stage: Stage) -> Callable[[BatchStream], None]:
+        """Return what happens once before the first step."""
+
+        def prepare(batches: BatchStream) -> None:
+            if self.init_from is not None:
+                initialise(stage.task, self.init_from)
+            give_statistics(stage.task, self.corpus)
+            stage.on_start(batches)
+
+        return prepare
+
+
+def give_statistics(task: PretrainTask, corpus: Corpus) -> None:
+    """Give the upstream the corpus mean and std per channel that its frontend still needs."""
+    frontend = task.upstream.statistics_frontend()
+    if frontend is not None:
+        device = next(task.upstream.parameters()).device
+        mean, std = corpus.statistics(frontend)
+        task.upstream.set_statistics(mean.to(device), std.to(device))
+
+
+def build_stages(family: str, upstream: dict[str, Any], task: dict[str, Any], seed: int) -> list[Stage]:
+    """Build the model and its objective, with initial weights from the seed.
+
+    A family that needs several trainings exports STAGES, a function of (upstream, **task arguments).
+    """
+    module = registry.module("upstream", family)
+    factory = getattr(module, "STAGES", module.PRETRAIN_TASK)
+    registry.check_arguments(factory, task, f"pretraining of {family}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = registry.build_upstream(family, upstream)
+        built = factory(model, **task)
+    return [Stage("pretrain", built)] if isinstance(built, PretrainTask) else list(built)

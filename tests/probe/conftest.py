@@ -1,0 +1,133 @@
+"""A made-up corpus of tones and an upstream that costs nothing."""
+
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor, nn
+
+from speechssl.data.cuts import Corpus, open_corpus
+from speechssl.interfaces import Features, Upstream
+from speechssl.probe import encoders
+
+KEYWORDS = {"low": 250.0, "middle": 600.0, "high": 1400.0}  # Hz
+LETTERS = {"E": 300.0, "T": 700.0, "A": 1200.0}  # Hz
+SPEAKERS = {"ann": ("female", 1.0), "bob": ("male", 0.1), "cem": ("male", 0.35), "dee": ("female", 0.6)}
+
+
+def tone(pitch: float, samples: int, overtone: float) -> np.ndarray:
+    """A tone; how strong its overtone is tells the speaker."""
+    time = np.arange(samples) / 16000
+    return 0.2 * np.sin(2 * np.pi * pitch * time) + 0.2 * overtone * np.sin(2 * np.pi * 3000 * time)
+
+
+def word_audio(word: str, overtone: float, generator: np.random.Generator) -> np.ndarray:
+    pieces = [np.zeros(1600)]
+    for letter in word:
+        pieces.append(np.zeros(2400) if letter == " " else tone(LETTERS[letter], 2400, overtone))
+        pieces.append(np.zeros(800))
+    audio = np.concatenate(pieces)
+    return audio + 0.003 * generator.standard_normal(len(audio))
+
+
+def cut(name: str, path: Path, samples: int, speaker: str, text: str | None, custom: dict[str, Any]) -> dict:
+    """One line of a lhotse manifest."""
+    seconds = samples / 16000
+    supervision = {
+        "id": name, "recording_id": name, "start": 0.0, "duration": seconds, "channel": 0, "text": text,
+        "speaker": speaker, "gender": SPEAKERS[speaker][0], "custom": custom,
+    }  # fmt: skip
+    recording = {
+        "id": name, "sources": [{"type": "file", "channels": [0], "source": str(path)}],
+        "sampling_rate": 16000, "num_samples": samples, "duration": seconds, "channel_ids": [0],
+    }  # fmt: skip
+    return {
+        "id": name, "start": 0.0, "duration": seconds, "channel": 0, "supervisions": [supervision],
+        "recording": recording, "type": "MonoCut",
+    }  # fmt: skip
+
+
+def write_corpus(folder: Path, sizes: dict[str, int], make: Callable[[int, np.random.Generator], tuple]) -> Path:
+    """Write splits of utterances (audio, speaker, text, custom) made from a number and a generator."""
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for split, size in sizes.items():
+        with gzip.open(folder / f"{split}.jsonl.gz", "wt") as file:
+            for number in range(size):
+                audio, speaker, text, custom = make(number, generator)
+                path = folder / f"{split}-{number}.wav"
+                soundfile.write(path, audio, 16000)
+                line = cut(f"{split}-{number}", path, len(audio), speaker, text, custom)
+                file.write(json.dumps(line) + "\n")
+    return folder
+
+
+def spoken_word(number: int, generator: np.random.Generator) -> tuple:
+    keyword, speaker = list(KEYWORDS)[number % 3], list(SPEAKERS)[number % 4]
+    audio = tone(KEYWORDS[keyword] * generator.uniform(0.95, 1.05), 4000 + 160 * (number % 7), SPEAKERS[speaker][1])
+    return audio + 0.003 * generator.standard_normal(len(audio)), speaker, None, {"keyword": keyword}
+
+
+def spoken_letters(number: int, generator: np.random.Generator) -> tuple:
+    words = ["".join(generator.choice(list(LETTERS), 2)) for _ in range(1 + number % 2)]
+    speaker = list(SPEAKERS)[number % 4]
+    return word_audio(" ".join(words), SPEAKERS[speaker][1], generator), speaker, " ".join(words).lower(), {}
+
+
+@pytest.fixture(scope="session")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """60 + 24 + 24 utterances of three keywords by four speakers."""
+    folder = tmp_path_factory.mktemp("corpus") / "words"
+    return open_corpus(write_corpus(folder, {"train": 60, "dev": 24, "test": 24}, spoken_word))
+
+
+@pytest.fixture(scope="session")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """48 + 12 + 12 utterances of one or two words over three letters."""
+    folder = tmp_path_factory.mktemp("corpus") / "letters"
+    return open_corpus(write_corpus(folder, {"train": 48, "dev": 12, "test": 12}, spoken_letters))
+
+
+class ToyUpstream(Upstream):
+    """Log power in ten bands every 20 ms, and two random projections of it; counts the utterances it encodes."""
+
+    downsample_rate = 320
+    hidden_size = 10
+    num_layers = 2
+
+    def __init__(self, seed: int = 0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.layers = nn.ParameterList(torch.randn(10, 10, generator=generator) / 3 for _ in range(2))
+        self.family, self.config = "toy", {"seed": seed}
+        self.encoded: list[int] = []
+
+    def encode(self, waveforms: Tensor, lengths: Tensor) -> Features:
+        self.encoded += lengths.tolist()
+        frames = lengths // self.downsample_rate
+        pieces = waveforms[:, : int(frames.max()) * 320].reshape(len(waveforms), -1, 320)
+        power = torch.fft.rfft(pieces).abs()[..., :160].square().reshape(*pieces.shape[:2], 10, 16).mean(-1)
+        states = [(power + 1e-4).log()]
+        for layer in self.layers:
+            states.append(torch.tanh(states[-1] @ layer))
+        return Features(states, frames)
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ToyUpstream]]:
+    """Make the benchmark load toy upstreams by any name; gives those that were loaded."""
+    loaded: dict[str, ToyUpstream] = {}
+
+    def load(name: str) -> ToyUpstream:
+        seed = sum(map(ord, name))
+        loaded[name] = ToyUpstream(seed).eval().requires_grad_(False)
+        return loaded[name]
+
+    monkeypatch.setattr(encoders, "load_upstream", load)
+    return loaded

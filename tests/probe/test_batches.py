@@ -1,0 +1,71 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from speechssl.probe.batches import HeadBatches, Split
+from speechssl.probe.cache import FrameFeatures
+
+
+def pooled(size: int) -> Split:
+    features = torch.arange(size, dtype=torch.float32)[:, None, None].expand(size, 2, 3).clone()
+    ids = [f"u{i}" for i in range(size)]
+    return Split(features, {"class": list(range(size))}, ids, np.ones(size))
+
+
+def framed(lengths: list[int]) -> Split:
+    arrays = [np.full((n, 2, 3), i, np.float16) for i, n in enumerate(lengths)]
+    ids = [f"u{i}" for i in range(len(lengths))]
+    return Split(FrameFeatures(arrays), {"class": list(range(len(lengths)))}, ids, np.ones(len(lengths)))
+
+
+def test_every_epoch_visits_every_utterance_once_in_another_order() -> None:
+    batches = HeadBatches(pooled(10), batch_size=4, seed=0)
+    drawn = np.concatenate([batches.indices(k) for k in range(5)])
+    first, second = drawn[:10], drawn[10:]
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first.tolist() != second.tolist()
+
+
+def test_batches_are_functions_of_their_number() -> None:
+    for split, weights in ((pooled(10), None), (pooled(10), [1.0] * 10), (framed(list(range(3, 13))), None)):
+        batches = HeadBatches(split, 4, seed=1, weights=weights)
+        direct = [b.ids for b in itertools.islice(HeadBatches(split, 4, 1, weights).iterate(0), 9)]
+        assert direct == [[f"u{i}" for i in batches.indices(k)] for k in range(9)]
+        assert [b.ids for b in itertools.islice(batches.iterate(5), 2)] == direct[5:7]
+        assert [b.ids for b in itertools.islice(batches.iterate(1, 2), 2)] == [direct[1], direct[3]]
+        assert direct != [b.ids for b in itertools.islice(HeadBatches(split, 4, 2, weights).iterate(0), 9)]
+
+
+def test_batches_larger_than_the_split_are_full() -> None:
+    assert sorted(HeadBatches(pooled(3), 8, seed=0).indices(0).tolist())[:2] == [0, 0]
+    assert len(HeadBatches(pooled(3), 8, seed=0).indices(7)) == 8
+
+
+def test_weights_balance_the_classes() -> None:
+    classes = np.array([0] * 90 + [1] * 9 + [2])
+    counts = np.bincount(classes)
+    batches = HeadBatches(pooled(100), 100, seed=0, weights=[1 / counts[c] for c in classes])
+    drawn = classes[np.concatenate([batches.indices(k) for k in range(200)])]
+    shares = np.bincount(drawn) / len(drawn)
+    assert shares == pytest.approx([1 / 3] * 3, abs=0.01)
+
+
+def test_long_utterances_are_grouped_by_length() -> None:
+    lengths = [5, 50, 6, 51, 7, 52, 8, 53, 9]
+    batches = HeadBatches(framed(lengths), 2, seed=0)
+    groups = [sorted(lengths[i] for i in batches.indices(k)) for k in range(8)]
+    assert sorted(groups[:4]) == sorted(groups[4:]) == [[6, 7], [8, 9], [50, 51], [52, 53]]  # 5 alone is left out
+
+
+def test_scoring_batches_hold_everything_once() -> None:
+    lengths = [3000, 9000, 15000, 200, 11000]
+    found = list(HeadBatches(framed(lengths), 2, seed=0).once())
+    assert sorted(i for batch in found for i in batch.labels["class"]) == [0, 1, 2, 3, 4]
+    assert all(batch.features.shape[0] * batch.features.shape[1] <= 20_000 for batch in found)
+    batch = pooled(4).batch([2, 0])
+    assert batch.features.shape == (2, 1, 2, 3)
+    assert batch.features[0, 0, 0, 0] == 2
+    assert batch.lengths.tolist() == [1, 1]
+    assert batch.seconds == 2.0
