@@ -14,7 +14,6 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
@@ -32,24 +31,36 @@ OPEN_NODES = ("upstream", "task", "options")  # constructor arguments: checked a
 
 
 class FamilyFolders(SearchPathPlugin):
-    """Lets Hydra find `upstream/<family>/*.yaml` and `downstream/<task>/*.yaml`."""
+    """Lets Hydra find `upstream/<family>/*.yaml` and `downstream/<task>/*.yaml`.
+
+    Only where they are wanted: for verbs whose `upstream=` is a plain name or path, Hydra must not see a group there.
+    """
+
+    visible = True
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        root = Path(next(iter(speechssl.upstream.__path__))).parent
-        search_path.append("speechssl", f"file://{root}")
+        if FamilyFolders.visible:
+            root = Path(next(iter(speechssl.upstream.__path__))).parent
+            search_path.append("speechssl", f"file://{root}")
 
 
 Plugins.instance().register(FamilyFolders)
 
 
 @contextmanager
-def _hydra() -> Iterator[None]:
-    """Use the Hydra that is running (a sweep), or start one for the block."""
-    if GlobalHydra.instance().is_initialized():
-        yield
-        return
-    with initialize_config_module("speechssl.conf", version_base="1.3"):
-        yield
+def _hydra(verb: str = "") -> Iterator[None]:
+    """Give the block a Hydra of its own; one that is running (a sweep) is put back afterwards."""
+    before, FamilyFolders.visible = FamilyFolders.visible, takes_groups(verb)
+    try:
+        with initialize_config_module("speechssl.conf", version_base="1.3"):
+            yield
+    finally:
+        FamilyFolders.visible = before
+
+
+def takes_groups(verb: str) -> bool:
+    """Return whether `upstream=` chooses a configuration (to pretrain) rather than names a model (anything else)."""
+    return verb in ("", "pretrain")
 
 
 def split_name(kind: str, name: str) -> tuple[str, str]:
@@ -86,7 +97,7 @@ def compose(verb: str, overrides: list[str]) -> DictConfig:
     Raises:
         UserError: a key that does not exist (with the nearest right one), a missing or mistyped value.
     """
-    with _hydra():
+    with _hydra(verb):
         try:
             known = hydra_compose(config_name=verb, overrides=_groups(verb, overrides)[0])
             config = hydra_compose(config_name=verb, overrides=translate(verb, overrides, known))
@@ -106,7 +117,7 @@ def translate(verb: str, overrides: list[str], known: DictConfig | None = None) 
         for override in parsed:
             _check(verb, override, known)
     opened = [
-        f"++{text}" if override.key_or_group.split(".")[0] in OPEN_NODES and text[0] not in "+~" else text
+        f"++{text}" if _is_open(override.key_or_group) and text[0] not in "+~" else text
         for text, override in zip(rest, parsed, strict=True)
     ]
     return groups + opened
@@ -117,7 +128,7 @@ def _groups(verb: str, overrides: list[str]) -> tuple[list[str], list[str]]:
     groups, rest = [], []
     for text in overrides:
         key, _, value = text.partition("=")
-        if verb == "pretrain" and key == "upstream" and "," not in value:
+        if takes_groups(verb) and key == "upstream" and "," not in value:
             family, size = split_name("upstream", value)
             if not (registry.folder("upstream", family) / "pretrain.yaml").is_file():
                 raise UserError(f"upstream {family} has nothing to pretrain; try another of: {', '.join(trainable())}")
@@ -144,7 +155,7 @@ def _parse(overrides: list[str]) -> list[Override]:
 
 def _check(verb: str, override: Override, known: DictConfig) -> None:
     key = override.key_or_group
-    if override.is_sweep_override() or key.split(".")[0] in OPEN_NODES or key.startswith("hydra"):
+    if override.is_sweep_override() or _is_open(key) or key.startswith("hydra"):
         return
     flat = list(flatten(known))
     if key in flat and not isinstance(OmegaConf.select(known, key, throw_on_missing=False), DictConfig):
@@ -153,14 +164,24 @@ def _check(verb: str, override: Override, known: DictConfig) -> None:
         raise UserError(f"{verb} has no key {key!r}{nearest(key, flat)} (all keys: speechssl {verb} --help)")
 
 
+def _is_open(key: str) -> bool:
+    """Return whether a dotted key is a constructor argument, which its class checks."""
+    node, _, rest = key.partition(".")
+    return node in OPEN_NODES and rest != ""
+
+
 def _check_type(key: str, value: Any, default: Any) -> None:
-    numeric = isinstance(default, int | float) and not isinstance(default, bool)
-    if numeric and value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise UserError(f"{key} expects a number like {default}, found {value!r}")
-    if isinstance(default, int) and numeric and isinstance(value, float):
-        raise UserError(f"{key} expects a whole number like {default}, found {value!r}")
-    if isinstance(default, bool) and not isinstance(value, bool):
-        raise UserError(f"{key} expects true or false, found {value!r}")
+    if value is None or default is None:
+        return
+    number, expected = isinstance(value, int | float) and not isinstance(value, bool), None
+    if isinstance(default, bool):
+        expected = None if isinstance(value, bool) else "true or false"
+    elif isinstance(default, int):
+        expected = None if number and isinstance(value, int) else f"a whole number like {default}"
+    elif isinstance(default, float):
+        expected = None if number else f"a number like {default}"
+    if expected:
+        raise UserError(f"{key} expects {expected}, found {value!r}")
 
 
 def flatten(config: DictConfig, prefix: str = "") -> Iterator[str]:

@@ -4,6 +4,7 @@ Names are read from the folders, nothing is imported until `family` or `task` is
 """
 
 import importlib
+import inspect
 import pkgutil
 from pathlib import Path
 from types import ModuleType
@@ -47,21 +48,24 @@ def module(kind: str, name: str) -> ModuleType:
 
 
 def build_upstream(family: str, config: dict[str, Any]) -> Any:
-    """Build a family's model from constructor arguments and remember them, so that it can be exported."""
+    """Build a family's model from constructor arguments and remember all of them, so that it can be exported.
+
+    Defaults are remembered too: an exported model stays what it is when a later version changes them.
+    """
     cls = module("upstream", family).UPSTREAM
+    check_arguments(cls, config, f"upstream {family}")
     try:
-        upstream = cls(**config)
+        bound = inspect.signature(cls).bind(**config)
     except TypeError as error:
-        check_arguments(cls, config, f"upstream {family}")
-        raise error
-    upstream.family, upstream.config = family, dict(config)
+        raise UserError(f"upstream {family}: {error}") from error
+    bound.apply_defaults()
+    upstream = cls(**bound.arguments)
+    upstream.family, upstream.config = family, dict(bound.arguments)
     return upstream
 
 
 def check_arguments(function: Any, given: dict[str, Any], owner: str) -> None:
     """Raise UserError for a setting the constructor does not know, naming the nearest it does."""
-    import inspect
-
     parameters = inspect.signature(function).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return

@@ -55,7 +55,9 @@ def check_upstream(upstream: Upstream) -> None:
         assert error <= TOLERANCE, f"the order of the batch matters: {error:.2e}"
         short = upstream([torch.zeros(10)])
         assert short.lengths.tolist() == [short.hidden_states[0].shape[1]], "too short audio is not padded"
-        assert all(bool(torch.isfinite(state).all()) for state in short.hidden_states), "silence is not finite"
+        assert all(bool(torch.isfinite(state).all()) for state in short.hidden_states), (
+            "silence is not finite"
+        )
     _check_refusals(upstream)
 
 
@@ -63,10 +65,14 @@ def _check_shapes(upstream: Upstream, features: tuple, waveforms: list[Tensor]) 
     states, lengths = features
     assert len(states) == upstream.num_layers + 1, f"{len(states)} hidden states, expected num_layers + 1"
     shape = (len(waveforms), int(lengths.max()), upstream.hidden_size)
-    assert all(tuple(s.shape) == shape for s in states), f"expected {shape}, found {[tuple(s.shape) for s in states]}"
+    assert all(tuple(s.shape) == shape for s in states), (
+        f"expected {shape}, found {[tuple(s.shape) for s in states]}"
+    )
     for waveform, frames in zip(waveforms, lengths.tolist(), strict=True):
         expected = len(waveform) / upstream.downsample_rate
-        assert abs(frames - expected) <= 3, f"{frames} frames for {len(waveform)} samples, expected about {expected:.0f}"
+        assert abs(frames - expected) <= 3, (
+            f"{frames} frames for {len(waveform)} samples, expected about {expected:.0f}"
+        )
 
 
 def _check_refusals(upstream: Upstream) -> None:
@@ -92,7 +98,9 @@ def make_batch(lengths: list[int], seed: int = 0) -> Batch:
     padded = nn.utils.rnn.pad_sequence(waveforms, batch_first=True)
     rms = torch.stack([w.square().mean().sqrt() for w in waveforms])
     seeds = torch.arange(len(lengths)) * 7919 + 1000003 * seed + 17
-    return Batch(padded, torch.tensor(lengths), [f"utterance-{i}" for i in range(len(lengths))], seeds, rms=rms)
+    return Batch(
+        padded, torch.tensor(lengths), [f"utterance-{i}" for i in range(len(lengths))], seeds, rms=rms
+    )
 
 
 def check_pretrain_task(task: PretrainTask) -> None:
@@ -119,9 +127,11 @@ def check_pretrain_task(task: PretrainTask) -> None:
 
 
 def largest_difference(first: Upstream, second: Upstream) -> float:
-    """Return the largest absolute difference of the hidden states of two upstreams on the same audio."""
+    """Return the largest difference of two upstreams' hidden states on valid frames of some audio."""
     waveforms = speech_like([16000, 11111])
     with torch.no_grad():
-        a = give_statistics(first.eval())(waveforms).hidden_states
-        b = give_statistics(second.eval())(waveforms).hidden_states
-    return max(float((x - y).abs().max()) for x, y in zip(a, b, strict=True))
+        a = give_statistics(first.eval())(waveforms)
+        b = give_statistics(second.eval())(waveforms)
+    pairs = zip(a.hidden_states, b.hidden_states, strict=True)
+    differences = [(x - y)[row, :frames] for x, y in pairs for row, frames in enumerate(a.lengths.tolist())]
+    return max(float(difference.abs().max()) for difference in differences)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from speechssl.audio.deltas import append_deltas
 from speechssl.audio.mel import band_ranges
 from speechssl.audio.normalize import Normalization, normalize_utterances, normalize_utterances_
-from speechssl.audio.spectrum import BAND, Block, full_precision, log_mel_batch, log_mel_clip_
+from speechssl.audio.spectrum import BAND, BlockBuffers, full_precision, log_mel_batch, log_mel_clip_
 from speechssl.errors import UserError
 from speechssl.files import digest
 
@@ -136,12 +136,12 @@ class Frontend(nn.Module):
         """Return log-mel energies (B, T, num_mels) clip by clip in cached blocks: the fast path of a CPU."""
         total = int(self.num_frames(torch.tensor(waveforms.shape[1])))
         out = torch.empty(waveforms.shape[0], total, self.num_mels)
-        block = Block(total, self.window_samples, self.fft_size)
+        buffers = BlockBuffers(total, self.window_samples, self.fft_size, self.bank, self.bands)
         frames = self.num_valid_frames(lengths, waveforms.shape[1]).tolist()
         for row, (length, count) in enumerate(zip(lengths.tolist(), frames, strict=True)):
             signal = self._signal(waveforms[row], length, None if rms is None else rms[row])
             clip = signal.unfold(0, self.window_samples, self.hop_samples)[:count]
-            log_mel_clip_(clip, out[row, :count], block, self.bank, self.bands, self._window_, self._log_)
+            log_mel_clip_(clip, out[row, :count], buffers, self._window_, self._floor_)
             out[row, count:] = 0
         return out
 
@@ -150,7 +150,7 @@ class Frontend(nn.Module):
         inside = torch.arange(waveforms.shape[1], device=waveforms.device) < lengths[:, None]
         signals = self._signals(waveforms.masked_fill(~inside, 0), lengths, rms)
         windowed = self._windowed(signals.unfold(1, self.window_samples, self.hop_samples))
-        return log_mel_batch(windowed, self.fft_size, self.bank, self._log_)
+        return log_mel_batch(windowed, self.fft_size, self.bank, self._floor_)
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Take corpus mean and std (F,) of the unnormalised features; they travel in the state dict.
@@ -188,8 +188,8 @@ class Frontend(nn.Module):
         """Return conditioned, windowed frames (B, T, W)."""
         raise NotImplementedError
 
-    def _log_(self, energies: Tensor) -> Tensor:
-        """Take the logarithm in place, floored."""
+    def _floor_(self, energies: Tensor) -> Tensor:
+        """Keep energies away from zero, in place, before the logarithm."""
         raise NotImplementedError
 
     def _in_place(self, tensor: Tensor) -> bool:

@@ -105,5 +105,5 @@ class KaldiFbank(Frontend):
         before = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
         return (frames - self.preemphasis * before) * self.window
 
-    def _log_(self, energies: Tensor) -> Tensor:
-        return energies.clamp_(min=torch.finfo(torch.float32).eps).log_()
+    def _floor_(self, energies: Tensor) -> Tensor:
+        return energies.clamp_(min=torch.finfo(torch.float32).eps)

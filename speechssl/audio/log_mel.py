@@ -114,5 +114,5 @@ class LogMel(Frontend):
     def _windowed(self, frames: Tensor) -> Tensor:
         return frames * self.window
 
-    def _log_(self, energies: Tensor) -> Tensor:
-        return energies.add_(EPSILON).log_()
+    def _floor_(self, energies: Tensor) -> Tensor:
+        return energies.add_(EPSILON)

@@ -69,6 +69,7 @@ def sweep(verb: str, module: ModuleType, rest: list[str]) -> None:
         raise UserError(f"{verb} has nothing to sweep")
     overrides = configs.translate(verb, [argument for argument in rest if argument not in SWEEP])
     sys.argv = [f"speechssl {verb}", "--multirun", *overrides]
+    configs.FamilyFolders.visible = configs.takes_groups(verb)
     hydra.main(config_path="pkg://speechssl.conf", config_name=verb, version_base="1.3")(module.run)()
 
 

@@ -1,8 +1,7 @@
 """Corpus or plain folder of audio to manifests and shards; resumable.
 
-Reads every file once: what is unreadable, truncated, silent, shorter than 0.1 s or not finite is left out and
-    listed in
-OUT/corpus.json with the reason.
+Reads every file once: what is unreadable, truncated, silent, shorter than 0.1 s or not finite is left out
+and listed in OUT/corpus.json with the reason.
 """
 
 from omegaconf import DictConfig, OmegaConf

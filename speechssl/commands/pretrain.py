@@ -16,8 +16,8 @@ def run(cfg: DictConfig) -> None:
     """Build model, objective and data, and train."""
     from speechssl.configs import arguments
     from speechssl.data.cuts import open_corpus
-    from speechssl.train.pretraining import Pretraining, build_stages
-    from speechssl.train.stages import run_stages
+    from speechssl.train.pretraining import Pretraining
+    from speechssl.train.stages import build_stages, run_stages
 
     start(cfg.trainer.num_threads)
     corpus = open_corpus(cfg.data)

@@ -132,9 +132,9 @@ class _Engine:
     def speak(
         self, text: str, language: str, voice: Voice, prosody: tuple[int, int, int], seed: int
     ) -> tuple[np.ndarray, int]:
-        name = f"{language}+{self._variant(voice)}"
         encoded = text.encode() + b"\0"
         with self._lock:
+            name = f"{language}+{self._variant(voice)}"
             if self._library.espeak_SetVoiceByName(name.encode()) != 0:
                 raise UserError(
                     f"espeak-ng has no language {language!r}; expected one such as en-us, de or fr"

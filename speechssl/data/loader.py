@@ -6,17 +6,16 @@ workers nor what they have prefetched can change what training sees.
 
 import itertools
 import logging
-import signal
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from speechssl.data.cuts import CutTable
 from speechssl.data.dataset import BatchDataset
 from speechssl.data.sampler import BatchPlan, BatchSpec, sorted_batches
 from speechssl.data.shards import SAMPLE_RATE
+from speechssl.data.worker import start_worker
 from speechssl.errors import UserError
 from speechssl.interfaces import Batch
 
@@ -63,7 +62,9 @@ class TrainStream:
 
     def iterate(self, start: int, step: int = 1) -> Iterator[Batch]:
         """Yield micro-batches number `start`, `start + step`, ... without end."""
-        return self._endless.read(self._plan[number] for number in itertools.count(start, step))
+        # `map` holds the plan only. Holding this stream would make a cycle of garbage, in which Python closes
+        # the workers' queues before the loader can end the workers: five seconds of waiting for each.
+        return self._endless.read(map(self._plan.__getitem__, itertools.count(start, step)))
 
     def once(self) -> Iterator[Batch]:
         """Yield every utterance exactly once, the longest first, with the crops and seeds of epoch 0."""
@@ -109,25 +110,20 @@ class _Reader:
 
     def __init__(self, dataset: BatchDataset, num_workers: int) -> None:
         self._dataset, self._num_workers, self._specs = dataset, num_workers, _Specs()
-        self._loader: DataLoader | None = None
+        self._loader: torch.utils.data.DataLoader | None = None
 
     def read(self, specs: Iterable[BatchSpec]) -> Iterator[Batch]:
         """Yield the batches of `specs` in order. A pass that was begun before ends here."""
         if self._loader is None:
-            self._loader = DataLoader(
+            self._loader = torch.utils.data.DataLoader(
                 self._dataset,
                 sampler=self._specs,
                 batch_size=None,  # a sample of this dataset is a batch
                 num_workers=self._num_workers,
                 persistent_workers=self._num_workers > 0,
                 pin_memory=torch.cuda.is_available(),
-                worker_init_fn=_start_worker,
+                worker_init_fn=start_worker,
                 generator=torch.Generator(),  # else every pass would advance the global generator
             )
         self._specs.specs = specs
         return iter(self._loader)
-
-
-def _start_worker(worker: int) -> None:
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # often sent to the whole group: the main process ends its workers

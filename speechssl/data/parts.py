@@ -5,9 +5,8 @@ run therefore loses the parts that were being worked on and nothing else, and no
 """
 
 import json
-import math
+import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ import numpy as np
 
 from speechssl.audio import audio_info, read_audio, resample
 from speechssl.data.items import Item, Samples
-from speechssl.data.shards import SAMPLE_RATE, ShardWriter, pcm16_rms, resampled_length, to_pcm16
-from speechssl.errors import AudioError
-from speechssl.files import atomic_path, read_json, write_text
+from speechssl.data.shards import SAMPLE_RATE, PartWriter, pcm16_rms, resampled_length, to_pcm16
+from speechssl.errors import AudioError, UserError
+from speechssl.files import read_json, write_text
 
 PART_ITEMS = 500
 PART_BYTES = 256 * 2**20  # of source audio, as a guess at its length that needs no decoding
 COMPRESSED = {".ogg": 8, ".opus": 8, ".mp3": 8, ".flac": 2}  # PCM bytes per file byte, roughly
-SHARD_SAMPLES = 2 * 3600 * SAMPLE_RATE  # 230 MB; an utterance longer than that gets a shard of its own
 MAX_SECONDS = 8 * 3600  # 0.92 GB: a shard is at most 1 GB
 MIN_SECONDS = 0.1
 LENGTH_TOLERANCE = SAMPLE_RATE // 100  # samples, 10 ms: more missing audio than this is damage
@@ -49,10 +47,10 @@ class PartSummary:
 def make_parts(items: list[Item]) -> list[Part]:
     """Divide the plan's items, in order, into parts bounded in count and (roughly) in hours of audio."""
     parts: list[Part] = []
-    size = math.inf
+    size = 0
     for item in items:
         cost = _guess_bytes(item)
-        if size + cost > PART_BYTES or len(parts[-1].items) == PART_ITEMS:
+        if not parts or size + cost > PART_BYTES or len(parts[-1].items) == PART_ITEMS:
             parts.append(Part(len(parts), []))
             size = 0
         parts[-1].items.append(item)
@@ -73,64 +71,43 @@ def record_path(work: Path, number: int) -> Path:
     return work / f"{number:05d}.json"
 
 
-def read_records(work: Path, part: Part) -> list[dict[str, Any]]:
-    """Return the records of a finished part, one per item and in their order.
+def records_by_id(parts: list[Part], work: Path, out: Path) -> dict[str, dict[str, Any]]:
+    """Return the records of all parts by item id.
 
     A record is {"skipped": reason} or {"samples" at 16 kHz, "rms", "rate" of the source in Hz} with, when
     packed, {"shard" name, "start" sample, "shard_samples", "clipped"}, else {"source_start", "source_length",
     "source_samples" (of the whole file) in samples of the source, and its "channels"}.
+
+    Raises:
+        UserError: not one is readable; the attempt is undone, so that mended files are looked at again.
     """
-    return read_json(record_path(work, part.number))
+    records: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        found = read_json(record_path(work, part.number))
+        records |= {item.id: record for item, record in zip(part.items, found, strict=True)}
+    if all("skipped" in record for record in records.values()):
+        shutil.rmtree(work)
+        shutil.rmtree(out / "audio", ignore_errors=True)
+        first = next(iter(records.values()))["skipped"]
+        raise UserError(f"none of the {len(records)} audio files can be used; the first: {first}")
+    return records
 
 
 def run_part(part: Part, out: Path, work: Path, pack: bool) -> PartSummary:
     """Read, check and (with `pack`) store the items of one part, then write its records."""
     records = list(_pack_items(part, out / "audio") if pack else map(_check_item, part.items))
-    sizes = {
-        r["shard"]: r["start"] + r["samples"] for r in records if "shard" in r
-    }  # the last one of each shard wins
+    ends = {r["shard"]: r["start"] + r["samples"] for r in records if "shard" in r}  # the last of each shard
     for record in records:
         if "shard" in record:
-            record["shard_samples"] = sizes[record["shard"]]
+            record["shard_samples"] = ends[record["shard"]]
     text = "[\n" + ",\n".join(json.dumps(record, allow_nan=False) for record in records) + "\n]\n"
     write_text(record_path(work, part.number), text)
     seconds = sum(record.get("samples", 0) for record in records) / SAMPLE_RATE
     return PartSummary(len(records), sum("skipped" in record for record in records), seconds)
 
 
-class _PartWriter:
-    """The shards of one part: `00003.wav`, and `00003-1.wav` ... where its audio is long."""
-
-    def __init__(self, folder: Path, number: int) -> None:
-        self._folder, self._number = folder, number
-        self._num_shards = 0
-        self._shard: ShardWriter | None = None
-        self._files = ExitStack()
-        self._name = ""
-
-    def append(self, pcm: np.ndarray) -> tuple[str, int]:
-        """Store an utterance and return the shard's name and the sample it starts at."""
-        if self._shard is None or self._shard.num_samples + len(pcm) > SHARD_SAMPLES:
-            self._next_shard()
-        return self._name, self._shard.append(pcm)
-
-    def _next_shard(self) -> None:
-        self._files.close()
-        self._name = f"{self._number:05d}{f'-{self._num_shards}' if self._num_shards else ''}.wav"
-        self._num_shards += 1
-        temporary = self._files.enter_context(atomic_path(self._folder / self._name))
-        self._shard = ShardWriter(temporary)
-        self._files.callback(self._shard.close)  # runs before the rename
-
-    def __enter__(self) -> "_PartWriter":
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._files.__exit__(*error)
-
-
 def _pack_items(part: Part, folder: Path) -> Iterator[dict[str, Any]]:
-    with _PartWriter(folder, part.number) as writer:
+    with PartWriter(folder, part.number) as writer:
         for item in part.items:
             try:
                 samples, rate = read_item(item)

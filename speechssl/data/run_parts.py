@@ -9,6 +9,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from pickle import PicklingError
 
+from speechssl.data.lock import share
 from speechssl.data.parts import Part, PartSummary, record_path, run_part
 from speechssl.data.progress import ProgressLine
 from speechssl.errors import UserError
@@ -50,7 +51,10 @@ def _run_pool(parts: list[Part], out: Path, work: Path, pack: bool, workers: int
     if not parts:
         return
     pool = ProcessPoolExecutor(
-        min(workers, len(parts)), multiprocessing.get_context("spawn"), initializer=_end_with_parent
+        min(workers, len(parts)),
+        multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(work,),
     )
     try:
         for future in as_completed([pool.submit(run_part, part, out, work, pack) for part in parts]):
@@ -64,8 +68,9 @@ def _run_pool(parts: list[Part], out: Path, work: Path, pack: bool, workers: int
         pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """Leave when the main process is killed: a pool's workers would wait for work for ever."""
+def _start_worker(work: Path) -> None:
+    """Hold the folder, and leave when the main process is killed: workers would wait for work for ever."""
+    share(work)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -1,10 +1,9 @@
 """The order of training: micro-batch number k is a pure function of (lengths, settings, seed, k).
 
 Every epoch is a seeded permutation, divided into pools. Inside a pool utterances are sorted by length and cut
-into batches of bounded padded duration, so little is padding (measured on spoken words: 8 %); then the
-batches are shuffled. Nothing depends on library generators, whose streams may change between versions, on
-workers, or on what was drawn
-before: to resume, a number is all that is needed.
+into batches of bounded padded duration, so little is padding (5 to 8 % on spoken words); then the batches are
+shuffled. Nothing depends on library generators, whose streams may change between versions, on workers, or on
+what was drawn before: to resume, a number is all that is needed.
 """
 
 from collections import OrderedDict

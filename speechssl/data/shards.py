@@ -3,26 +3,28 @@
 A shard is an ordinary WAV file of many utterances end to end, so lhotse, soundfile and any player read it.
 Mapping it and converting a slice costs microseconds, where a compressed file costs milliseconds.
 
-Rounding, in both directions: `int16 = round_half_even(32768 x)` clipped to [-32768, 32767], `x = int16 /
-    32768`. Audio
-that already was 16 kHz PCM16 therefore survives bit for bit.
+Rounding: int16 = round_half_even(32768 x), clipped to [-32768, 32767]; back, x = int16 / 32768. Audio that
+already was 16 kHz PCM16 therefore survives bit for bit.
 """
 
 import mmap
 import os
 import struct
 import wave
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from speechssl.audio.containers import UNKNOWN_SIZES
 from speechssl.errors import AudioError
+from speechssl.files import atomic_path
 
 SAMPLE_RATE = 16000  # Hz of everything that training sees
 BYTES_PER_SAMPLE = 2
+SHARD_SAMPLES = 2 * 3600 * SAMPLE_RATE  # 230 MB; an utterance longer than that gets a shard of its own
 OPEN_SHARDS = 1024  # maps kept per process; Linux allows about 65 000
 PCM, EXTENSIBLE = 1, 0xFFFE  # WAV format tags
 
@@ -71,6 +73,37 @@ class ShardWriter:
 
     def close(self) -> None:
         self._wave.close()  # also corrects the sizes in the header
+
+
+class PartWriter:
+    """The shards of one part: `00003.wav`, and `00003-1.wav` ... where its audio is long."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self._folder, self._number = folder, number
+        self._num_shards = 0
+        self._shard: ShardWriter | None = None
+        self._files = ExitStack()
+        self._name = ""
+
+    def append(self, pcm: np.ndarray) -> tuple[str, int]:
+        """Store an utterance and return the shard's name and the sample it starts at."""
+        if self._shard is None or self._shard.num_samples + len(pcm) > SHARD_SAMPLES:
+            self._next_shard()
+        return self._name, self._shard.append(pcm)
+
+    def _next_shard(self) -> None:
+        self._files.close()
+        self._name = f"{self._number:05d}{f'-{self._num_shards}' if self._num_shards else ''}.wav"
+        self._num_shards += 1
+        temporary = self._files.enter_context(atomic_path(self._folder / self._name))
+        self._shard = ShardWriter(temporary)
+        self._files.callback(self._shard.close)  # runs before the rename
+
+    def __enter__(self) -> "PartWriter":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._files.__exit__(*error)
 
 
 class WavLayout(NamedTuple):

@@ -74,6 +74,6 @@ def encode(
 
 def parts(cuts: CutTable, seconds_per_part: float) -> list[np.ndarray]:
     """Split a corpus into consecutive index ranges of about this many seconds, each at least one utterance."""
-    ends = np.cumsum(cuts.num_samples) / 16000
-    part = np.floor((ends - 1e-9) / seconds_per_part).astype(np.int64)
+    starts = (np.cumsum(cuts.num_samples) - cuts.num_samples) / 16000
+    part = np.floor(starts / seconds_per_part).astype(np.int64)
     return [np.flatnonzero(part == value) for value in np.unique(part)]

@@ -11,12 +11,13 @@ _ERRORS: dict[str, Callable[..., Tensor]] = {"l1": F.l1_loss, "mse": F.mse_loss}
 
 
 def masked_mean(values: Tensor, selected: Tensor) -> Tensor:
-    """Return the mean of `values` where the bool tensor `selected` (same shape) is True; 0 where nothing is."""
+    """Return the mean of `values` where the bool `selected` (same shape) is True; 0 if nothing is."""
     return (values * selected).sum() / selected.sum().clamp(min=1)
 
 
 def masked_error(kind: str, predictions: Tensor, targets: Tensor, selected: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean error over the selected elements (0 where there are none) and their number, both float32.
+    """Return the mean error over the selected elements (0 where there are none) and their number, both
+    float32.
 
     Args:
         kind: "l1" (absolute error) or "mse" (squared error).

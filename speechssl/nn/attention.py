@@ -17,7 +17,9 @@ class SelfAttention(nn.Module):
     def __init__(self, hidden_size: int, num_heads: int, dropout: float = 0.0):
         super().__init__()
         if num_heads < 1 or hidden_size % num_heads:
-            raise UserError(f"hidden_size {hidden_size} must be a multiple of num_heads, found {num_heads} heads")
+            raise UserError(
+                f"hidden_size {hidden_size} must be a multiple of num_heads, found {num_heads} heads"
+            )
         self.num_heads = num_heads
         self.dropout = dropout
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
@@ -28,12 +30,13 @@ class SelfAttention(nn.Module):
 
         Args:
             x: (B, T, D).
-            keys: (B, T) bool, True where a position may be attended to (one or more in every row); None is all.
+            keys: (B, T) bool, True where a position may be attended to (at least one in every row);
+                None is all.
         """
         B, T, D = x.shape
         projected = self.qkv(x)
         if projected.device.type == "cpu" and projected.dtype == torch.bfloat16:
-            with torch.autocast("cpu", enabled=False):  # its bfloat16 kernel takes three times as long to train
+            with torch.autocast("cpu", enabled=False):  # its bfloat16 kernel trains three times as slowly
                 mixed = self._mix(projected.float(), keys).to(torch.bfloat16)
         else:
             mixed = self._mix(projected, keys)

@@ -17,8 +17,8 @@ def key_mask(lengths: Tensor, size: int, *, look: bool) -> Tensor | None:
     Args:
         lengths: (B,) valid positions.
         size: T.
-        look: read the lengths to find out whether anything is padded. Without a mask attention takes its fastest
-            kernels, but on a GPU looking waits for the device, which a training step should not do.
+        look: read the lengths to find out whether anything is padded. Without a mask attention takes its
+            fastest kernels, but on a GPU looking waits for the device, which a training step should not do.
     """
     if look and bool((lengths >= size).all()):
         return None

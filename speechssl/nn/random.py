@@ -1,8 +1,9 @@
 """Counter-based random numbers: every row depends on its own seed and on nothing else.
 
-Batch mates, padding, the number of workers and the device change no draw, and nothing has to be stored to resume.
-Number `i` of a row is a hash of (seed, stream, i), with the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast
-splittable pseudorandom number generators", 2014). Prefixes are stable: asking for more numbers keeps the first ones.
+Batch mates, padding, the number of workers and the device change no draw, and nothing has to be stored to
+resume. Number `i` of a row is a hash of (seed, stream, i), with the finaliser of SplitMix64 (Steele, Lea and
+Flood, "Fast splittable pseudorandom number generators", 2014). Prefixes are stable: asking for more numbers
+keeps the first ones.
 """
 
 import math
@@ -31,7 +32,7 @@ def uniform(seeds: Tensor, stream: int, count: int) -> Tensor:
 
 
 def normal(seeds: Tensor, stream: int, count: int) -> Tensor:
-    """Return (B, count) float32 standard normal numbers (inverse of the distribution function; up to 5.4 sigma)."""
+    """Return (B, count) float32 standard normal numbers (by inversion; none is beyond 5.4 sigma)."""
     centred = uniform(seeds, stream, count).mul_(2.0).add_(2.0**-24 - 1.0)  # in (-1, 1), both ends excluded
     return torch.erfinv(centred).mul_(math.sqrt(2.0))
 

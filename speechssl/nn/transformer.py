@@ -7,7 +7,7 @@ from speechssl.nn.attention import SelfAttention
 
 
 class PostNormLayer(nn.Module):
-    """Self-attention and a feed-forward block (exact GELU), each followed by a residual sum and a LayerNorm."""
+    """Self-attention and a feed-forward block (exact GELU), each followed by residual sum and LayerNorm."""
 
     def __init__(
         self,

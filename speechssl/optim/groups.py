@@ -6,10 +6,11 @@ from torch import nn
 
 
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return two optimizer groups of the trainable parameters, the first with `weight_decay`, the second with 0.
+    """Return two optimizer groups of the trainable parameters, the first with `weight_decay`, the second with
+    0.
 
-    Vectors (biases, scales of norms) and whatever is called `bias` are not decayed: pulling them towards zero does
-    not regularise. Empty groups are left out.
+    Vectors (biases, scales of norms) and whatever is called `bias` are not decayed: pulling them towards zero
+    does not regularise. Empty groups are left out.
     """
     trainable = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     exempt = {name for name, p in trainable if p.ndim <= 1 or "bias" in name.rpartition(".")[2]}

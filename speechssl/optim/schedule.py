@@ -1,4 +1,4 @@
-"""Learning-rate schedules: functions of the optimizer step (from 1) that return a multiplier of the peak rate."""
+"""Learning-rate schedules: functions of the optimizer step (from 1) that multiply the peak rate."""
 
 from dataclasses import dataclass
 

@@ -5,22 +5,19 @@ with `weights_only=True`) and `checkpoint.json` (step, sha256 of the state, and 
 depends on). It is written beside its place and renamed into it.
 """
 
-import json
 import logging
 import os
-import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from speechssl.errors import UserError
 from speechssl.files import atomic_path, load_torch, read_json, sha256, write_json
 from speechssl.interfaces import PretrainTask, Upstream
+from speechssl.train.settings import plain
 from speechssl.version import __version__
 
 LOGGER = logging.getLogger(__name__)
@@ -32,9 +29,9 @@ def checkpoints(run_dir: Path) -> dict[int, Path]:
     """Return {step: folder} of a run directory's complete checkpoints, oldest first."""
     found = {}
     for folder in (run_dir / "checkpoints").glob("step-*"):
-        match = re.fullmatch(r"step-(\d+)", folder.name)
-        if match and (folder / "checkpoint.json").is_file():
-            found[int(match[1])] = folder
+        number = folder.name.removeprefix("step-")
+        if number.isdecimal() and (folder / "checkpoint.json").is_file():
+            found[int(number)] = folder
     return dict(sorted(found.items()))
 
 
@@ -104,34 +101,6 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return load_torch(folder / "state.pt"), description["settings"]
 
 
-def plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings as they look after a round trip through JSON."""
-    return json.loads(json.dumps(settings, default=str))
-
-
-def check_settings(saved: dict[str, Any], current: dict[str, Any], run_dir: Path) -> None:
-    """Raise UserError naming the settings in which a run differs from the checkpoint it would continue."""
-    before, now = dict(_flatten(saved)), dict(_flatten(plain(current)))
-    different = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
-    if different:
-        shown = "; ".join(
-            f"{n} was {before.get(n, 'not set')}, is {now.get(n, 'not set')}" for n in different[:5]
-        )
-        more = f" and {len(different) - 5} more" if len(different) > 5 else ""
-        raise UserError(
-            f"{run_dir} holds a run with other settings: {shown}{more}; "
-            "give the same settings to continue it, or another run_dir to start anew"
-        )
-
-
-def _flatten(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in settings.items():
-        if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def export_upstream(
     upstream: Upstream,
     folder: str | Path,
@@ -168,12 +137,12 @@ def export_upstream(
     return folder
 
 
-def _on_cpu(state: dict[str, Any]) -> dict[str, Tensor]:
+def _on_cpu(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Copy the tensors: safetensors refuses storage that two of them share."""
-    return {k: v.detach().cpu().contiguous().clone() for k, v in state.items() if isinstance(v, Tensor)}
+    return {k: v.detach().cpu().contiguous().clone() for k, v in state.items() if isinstance(v, torch.Tensor)}
 
 
-def write_tensors(path: Path, state: dict[str, Tensor]) -> str:
+def write_tensors(path: Path, state: dict[str, torch.Tensor]) -> str:
     """Write a safetensors file atomically and return its sha256."""
     with atomic_path(path) as temporary:
         save_file(state, temporary)

@@ -1,14 +1,11 @@
 """Pretraining of one family on one corpus: what the `pretrain` command puts together."""
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from speechssl import registry
 from speechssl.data.cuts import Corpus
 from speechssl.data.loader import TrainStream
 from speechssl.interfaces import BatchStream, PretrainTask, Stage
@@ -18,7 +15,6 @@ from speechssl.train.checkpoint import export_upstream
 from speechssl.train.initial import initialise
 from speechssl.train.loop import Trainer
 
-LOGGER = logging.getLogger(__name__)
 STREAM_SETTINGS = ("max_seconds", "crop_seconds", "num_workers")  # of the trainer group, but the data's
 
 
@@ -72,12 +68,11 @@ class Pretraining:
             about = {"seed": self.seed, "corpus": self.corpus.name, "fingerprint": self.corpus.fingerprint}
             training = {**about, "stage": stage.name, "init_from": self.init_from, **summary}
             export_upstream(stage.task.upstream, run_dir / "export", task=stage.task, training=training)
-            LOGGER.info("exported %s", run_dir / "export")
 
     def _batches(self, split: str, stream: dict[str, Any]) -> BatchStream:
         return TrainStream(self.corpus.table(split), seed=self.seed, **stream)
 
-    def _optimizer(self, task: nn.Module) -> torch.optim.Optimizer:
+    def _optimizer(self, task: torch.nn.Module) -> torch.optim.Optimizer:
         groups = decay_groups(task, self.optim["weight_decay"])
         return torch.optim.AdamW(groups, lr=self.optim["lr"], betas=tuple(self.optim["betas"]), fused=True)
 
@@ -111,18 +106,3 @@ def give_statistics(task: PretrainTask, corpus: Corpus) -> None:
         device = next(task.upstream.parameters()).device
         mean, std = corpus.statistics(frontend)
         task.upstream.set_statistics(mean.to(device), std.to(device))
-
-
-def build_stages(family: str, upstream: dict[str, Any], task: dict[str, Any], seed: int) -> list[Stage]:
-    """Build the model and its objective, with initial weights from the seed.
-
-    A family that needs several trainings exports STAGES, a function of (upstream, **task arguments).
-    """
-    module = registry.module("upstream", family)
-    factory = getattr(module, "STAGES", module.PRETRAIN_TASK)
-    registry.check_arguments(factory, task, f"pretraining of {family}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = registry.build_upstream(family, upstream)
-        built = factory(model, **task)
-    return [Stage("pretrain", built)] if isinstance(built, PretrainTask) else list(built)

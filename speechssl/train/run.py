@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from speechssl.interfaces import BatchStream, PretrainTask
 from speechssl.train import (
@@ -20,7 +18,9 @@ from speechssl.train import (
     progress,
     ranks,
     seeding,
+    settings,
     signals,
+    snapshots,
     window,
 )
 from speechssl.train.logging import RunLog
@@ -53,7 +53,7 @@ class Job:
 
     task: PretrainTask
     batches: BatchStream
-    optimizer: Callable[[nn.Module], Optimizer]
+    optimizer: Callable[[torch.nn.Module], torch.optim.Optimizer]
     schedule: Callable[[int], float]
     seed: int
     dev: BatchStream | None
@@ -193,7 +193,7 @@ class Run:
                 raise _WorkersGoneError from error
             raise
 
-    def micro_batch(self, batch: Any, number: int) -> tuple[dict[str, Tensor], Tensor]:
+    def micro_batch(self, batch: Any, number: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Add the gradient of a micro-batch; return what the task reported and the weight."""
         seeding.seed_generators(self.device, self.job.seed, seeding.MICRO_BATCH, number)
         with self.fabric.autocast():
@@ -263,7 +263,7 @@ class Run:
                 self.picture = next(iter((self.job.dev or self.job.batches).once()))
             if not self.picture.empty:
                 path = self.log.run_dir / "snapshots" / f"step-{self.step:08d}"
-                evaluation.save_snapshot(self.fabric, self.task, self.picture, self.job.seed, path)
+                snapshots.save_snapshot(self.fabric, self.task, self.picture, self.job.seed, path)
 
     def save(self) -> None:
         """Write a checkpoint that holds all that the rest of the run depends on."""
@@ -296,8 +296,8 @@ class Run:
         folder = ranks.from_first_rank(self.fabric, found)
         if folder is None:
             return False
-        state, settings = checkpoint.load_checkpoint(folder)
-        checkpoint.check_settings(settings, self.settings, self.job.run_dir)
+        state, saved = checkpoint.load_checkpoint(folder)
+        settings.check_settings(saved, self.settings, self.job.run_dir)
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])

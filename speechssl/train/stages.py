@@ -9,12 +9,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import distributed
+import torch
 
+from speechssl import registry
 from speechssl.files import read_json, sha256, write_json
-from speechssl.interfaces import Stage
+from speechssl.interfaces import PretrainTask, Stage
 
 WEIGHTS = Path("export", "model.safetensors")
+
+
+def build_stages(family: str, upstream: dict[str, Any], task: dict[str, Any], seed: int) -> list[Stage]:
+    """Build the model and its objective, with initial weights from the seed.
+
+    A family that needs several trainings exports STAGES, a function of (upstream, **task arguments).
+    """
+    module = registry.module("upstream", family)
+    factory = getattr(module, "STAGES", module.PRETRAIN_TASK)
+    registry.check_arguments(factory, task, f"pretraining of {family}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = registry.build_upstream(family, upstream)
+        built = factory(model, **task)
+    return [Stage("pretrain", built)] if isinstance(built, PretrainTask) else list(built)
 
 
 def stage_folders(stages: Sequence[Stage], run_dir: Path) -> dict[str, Path]:
@@ -59,7 +75,7 @@ def run_stages(
 
 
 def _is_first_rank() -> bool:
-    return not distributed.is_initialized() or distributed.get_rank() == 0
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
 def _entry(

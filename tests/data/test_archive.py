@@ -1,4 +1,4 @@
-"""Downloads from a server in the test: whole or absent, checked by content, clear where the network is not."""
+"""Downloads, from a server in the test: whole or absent, checked by content, clear errors."""
 
 import threading
 import zipfile
@@ -111,9 +111,7 @@ def test_a_missing_file_is_one_clear_line(server: Server, tmp_path: Path) -> Non
 
 
 def test_no_server_is_one_clear_line(server: Server, tmp_path: Path) -> None:
-    free = address(server, "/data.zip").replace(
-        str(server.server_port), "9"
-    )  # the discard port: nobody listens
+    free = address(server, "/data.zip").replace(str(server.server_port), "9")  # nobody listens
     with pytest.raises(UserError, match=r"could not download .*give source= a copy on disk"):
         download.fetch(free, tmp_path / "x.zip", timeout_seconds=2)
 

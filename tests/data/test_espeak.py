@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import os
 import random
 import subprocess
 import sys
@@ -40,10 +39,11 @@ def test_speech_does_not_depend_on_what_was_said_before() -> None:
         ("der rote roller", "de", BREATHY),
         ("la terre est ronde", "fr", MAN),
     ]
+    requests += [("no", "en", dataclasses.replace(MAN, pitch=(pitch, 150))) for pitch in range(80, 100)]
     first = [say(*request) for request in requests]
     shuffle = random.Random(0)
-    for _ in range(6):
-        order = shuffle.choices(range(len(requests)), k=7)
+    for _ in range(4):
+        order = shuffle.choices(range(len(requests)), k=20)
         for number in order:
             say(*requests[number], seed=7, rate=shuffle.randint(120, 220))
             np.testing.assert_array_equal(say(*requests[number]), first[number])
@@ -117,8 +117,5 @@ def test_without_espeak_the_error_says_what_to_install() -> None:
         "except UserError as error:\n"
         "    print(error)\n"
     )
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONSTARTUP"}
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'speechssl[demo]'" in result.stdout

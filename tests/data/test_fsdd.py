@@ -1,4 +1,4 @@
-"""Free Spoken Digit Dataset: official split, views without leaks, the download; the real recordings where they are."""
+"""Free Spoken Digit Dataset: official split, views without leaks, download, the real recordings."""
 
 import logging
 import os
@@ -12,12 +12,13 @@ import soundfile
 
 from speechssl.data.archive import content_digest
 from speechssl.data.corpora import fsdd
-from speechssl.data.cuts import open_corpus
+from speechssl.data.cuts import Corpus, open_corpus
 from speechssl.data.items import SPLITS, Preparation
 from speechssl.data.prepare import prepare
 from speechssl.errors import UserError
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+FULL_SIZES = {"train": 2400, "dev": 300, "test": 300}
 REAL = Path(os.environ.get("SPEECHSSL_DATA", "/nowhere")) / "fsdd"
 
 
@@ -52,9 +53,11 @@ def full(names_only: Path) -> Preparation:
 
 def takes_of(preparation: Preparation) -> dict[str, set[str]]:
     """Return the recordings that each item is made of."""
-    return {
-        i.id: set(i.custom["takes"].split()) if "takes" in i.custom else {i.id} for i in preparation.items
-    }
+    return {item.id: set(item.custom.get("takes", item.id).split()) for item in preparation.items}
+
+
+def sizes_of(corpus: Corpus) -> dict[str, int]:
+    return {split: len(corpus.table(split)) for split in corpus.splits}
 
 
 def index_of(take: str) -> int:
@@ -62,11 +65,7 @@ def index_of(take: str) -> int:
 
 
 def test_the_official_split(full: Preparation) -> None:
-    assert Counter(item.split for item in full.items if item.split) == {
-        "train": 2400,
-        "dev": 300,
-        "test": 300,
-    }
+    assert Counter(item.split for item in full.items if item.split) == FULL_SIZES
     for item in full.items:
         if item.split:
             index = index_of(item.id)
@@ -103,9 +102,7 @@ def test_the_held_out_speaker_is_only_tested_on(full: Preparation) -> None:
         heard = {take.split("_")[1] for split in ("train", "dev") for take in view.splits[split]}
         assert heard == set(SPEAKERS) - {view.fold}
         assert {take.split("_")[1] for take in view.splits["test"]} == {view.fold}
-        assert not plain_train & set(
-            view.splits["test"]
-        )  # pretraining on everything does not see them either
+        assert not plain_train & set(view.splits["test"])  # nor does pretraining on everything see them
 
 
 def test_strings_stay_within_speaker_and_split(full: Preparation) -> None:
@@ -171,11 +168,7 @@ def test_prepared_from_a_few_files(tmp_path: Path, caplog: pytest.LogCaptureFixt
         out = prepare("fsdd", source, tmp_path / "out", progress=False)
     assert "78 recordings of 3000, 2 speakers (george, theo)" in caplog.text
     corpus = open_corpus(out)
-    assert {split: len(corpus.table(split)) for split in corpus.splits} == {
-        "train": 18,
-        "dev": 30,
-        "test": 30,
-    }
+    assert sizes_of(corpus) == {"train": 18, "dev": 30, "test": 30}
     assert all(seconds == pytest.approx(0.2) for seconds in corpus.table("test").num_samples / 16000)
     strings = open_corpus(out / "strings")
     assert strings.view == "strings"
@@ -243,19 +236,13 @@ def test_the_real_recordings(tmp_path: Path) -> None:
     recordings = REAL / "recordings"
     assert content_digest(recordings) == fsdd.CONTENT_SHA256
     corpus = open_corpus(prepare("fsdd", REAL, tmp_path / "out", progress=False))
-    assert {split: len(corpus.table(split)) for split in corpus.splits} == {
-        "train": 2400,
-        "dev": 300,
-        "test": 300,
-    }
+    assert sizes_of(corpus) == FULL_SIZES
     assert corpus.info["skipped"] == []
     hours = sum(summary["hours"] for summary in corpus.info["splits"].values())
     assert hours * 60 == pytest.approx(21.9, abs=0.1)
-    folders = sorted(
-        path.parent.relative_to(corpus.path).as_posix() for path in corpus.path.glob("*/**/corpus.json")
-    )
-    expected = [f"ks60/draw{n}" for n in range(5)] + [f"loso/{speaker}" for speaker in SPEAKERS]
-    assert folders == sorted([*expected, "strings", "strings60"])
+    folders = {path.parent.relative_to(corpus.path).as_posix() for path in corpus.path.rglob("corpus.json")}
+    folds = [*(f"ks60/draw{n}" for n in range(5)), *(f"loso/{speaker}" for speaker in SPEAKERS)]
+    assert folders == {".", *folds, "strings", "strings60"}
     table = corpus.table("test")
     number = table.ids.index("3_theo_0")
     source, rate = soundfile.read(recordings / "3_theo_0.wav")

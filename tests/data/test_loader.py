@@ -1,5 +1,11 @@
+import gc
 import itertools
+import multiprocessing
+import os
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,6 +161,51 @@ def test_global_random_states_are_neither_read_nor_changed(table: CutTable) -> N
     assert states() == before
     torch.manual_seed(99)
     assert all(equal(a, b) for a, b in zip(first, take(TrainStream(table, **SETTINGS), 0, 4), strict=True))
+
+
+def test_workers_end_with_their_stream(table: CutTable) -> None:
+    stream = TrainStream(table, **SETTINGS | {"num_workers": 2})
+    take(stream, 0, 3)
+    workers = multiprocessing.active_children()
+    assert len(workers) >= 2
+    gc.disable()  # the stream must not be part of a cycle: its workers would be waited for in vain
+    try:
+        del stream
+        assert not any(worker.is_alive() for worker in workers)
+    finally:
+        gc.enable()
+
+
+ENDS = """
+import itertools, signal, sys, time
+from speechssl.data.cuts import open_corpus
+from speechssl.data.loader import TrainStream
+stream = TrainStream(
+    open_corpus(sys.argv[1]).table("train"), max_seconds=1.0, seed=0, crop_seconds=0.3, num_workers=2
+)
+batches = stream.iterate(0)
+next(batches)
+signal.signal(signal.SIGTERM, lambda *_: None)
+print(len(list(itertools.islice(batches, 3))), flush=True)
+time.sleep(float(sys.argv[2]))
+print(len(list(itertools.islice(batches, 30))), flush=True)
+"""
+
+
+def test_a_process_ends_although_its_stream_is_open(table: CutTable, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ENDS, str(tmp_path / "out"), "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["3", "30"]
+
+
+def test_workers_pass_over_a_sigterm_to_the_whole_group(table: CutTable, tmp_path: Path) -> None:
+    """A scheduler's SIGTERM reaches all processes of a job; the main one still reads while it saves."""
+    command = [sys.executable, "-c", ENDS, str(tmp_path / "out"), "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout.readline() == "3\n"
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.stdout.readline() == "30\n"
+        assert process.wait(timeout=60) == 0
 
 
 def test_short_utterances_are_left_out(table: CutTable, caplog: pytest.LogCaptureFixture) -> None:

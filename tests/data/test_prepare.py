@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from speechssl import configs
-from speechssl.data import parts
+from speechssl.data import parts, shards
 from speechssl.data import prepare as prepare_module
 from speechssl.data.cuts import open_corpus
 from speechssl.data.items import Item, Preparation, View
@@ -295,7 +295,7 @@ def test_several_sources_need_packing(tmp_path: Path, run_plan: Callable[..., Pa
 
 
 def test_long_audio_gets_more_shards(tmp_path: Path, run_plan: Callable[..., Path], monkeypatch) -> None:
-    monkeypatch.setattr(parts, "SHARD_SAMPLES", 15000)
+    monkeypatch.setattr(shards, "SHARD_SAMPLES", 15000)
     items = [
         Item(f"u{i}", functools.partial(sine, 300, 16000, s), "train")
         for i, s in enumerate((0.4, 0.5, 1.5, 0.4))

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from speechssl.data import parts
+from speechssl.data import lock, parts
 from speechssl.data import prepare as prepare_module
 from speechssl.data.cuts import open_corpus
+from speechssl.data.lock import only_one
 from speechssl.data.prepare import prepare
 from speechssl.errors import UserError
 
@@ -90,6 +91,16 @@ def test_a_half_done_corpus_refuses_other_settings_and_sources(
         prepare("folder", source, out, progress=False)
     (source / "new.wav").unlink()
     assert (prepare("folder", source, out, progress=False) / "corpus.json").is_file()
+
+
+def test_one_preparation_at_a_time(audio_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "WAIT_SECONDS", 0.1)
+    with (
+        only_one(tmp_path / "out" / ".parts"),
+        pytest.raises(UserError, match="another process is preparing"),
+    ):
+        prepare("folder", audio_tree(3), tmp_path / "out", progress=False)
+    prepare("folder", audio_tree(3), tmp_path / "out", progress=False)
 
 
 def test_finished_corpora_are_returned_at_once(audio_tree: Tree, tmp_path: Path, folder_bytes: Bytes) -> None:

@@ -65,9 +65,7 @@ def test_dev_and_test_speakers_are_nowhere_in_train(preparation: Preparation) ->
         assert not heard[1] & heard[2]
     trained_on = set(plain["train"])
     for splits in views.values():
-        assert (
-            set(splits["train"]) <= trained_on
-        )  # what a task trains on may be pretrained on, and nothing else
+        assert set(splits["train"]) <= trained_on
         assert not trained_on & (set(splits["dev"]) | set(splits["test"]))
 
 
@@ -84,10 +82,9 @@ def test_no_sentence_is_said_twice_and_text_is_what_character_models_take(prepar
     english = [i.text for i in preparation.items if i.text is not None and i.language == "en"]
     assert len(set(english)) == len(english)
     assert all(re.fullmatch(r"[A-Z' ]+", text) for text in english)
-    asr = {
-        name for v in preparation.views if v.folder == "asr" for names in v.splits.values() for name in names
-    }
-    assert {item.language for item in preparation.items if item.id in asr} == {"en"}
+    splits = next(view.splits for view in preparation.views if view.folder == "asr")
+    recognised = {name for names in splits.values() for name in names}
+    assert {item.language for item in preparation.items if item.id in recognised} == {"en"}
 
 
 def test_keyword_clips_are_balanced(preparation: Preparation) -> None:

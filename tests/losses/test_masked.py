@@ -32,7 +32,8 @@ def test_nothing_selected_gives_zero_loss_and_gradient() -> None:
 
 
 def test_bfloat16_predictions_are_compared_in_float32() -> None:
-    loss, _ = masked_error("l1", torch.ones(4).bfloat16(), torch.full((4,), 1.001), torch.ones(4, dtype=torch.bool))
+    everything = torch.ones(4, dtype=torch.bool)
+    loss, _ = masked_error("l1", torch.ones(4).bfloat16(), torch.full((4,), 1.001), everything)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(0.001, rel=1e-3)
 

@@ -8,7 +8,7 @@ import torch
 from speechssl.nn.positions import SinusoidalPositions, sinusoids
 
 
-@pytest.mark.parametrize(("position", "channel"), [(0, 0), (0, 1), (1, 2), (1500, 47), (24000, 6), (24000, 11)])
+@pytest.mark.parametrize(("position", "channel"), [(0, 0), (0, 1), (1, 2), (1500, 47), (24000, 11)])
 def test_values_against_the_formula(position: int, channel: int) -> None:
     angle = position / 10000 ** (2 * (channel // 2) / 48)
     expected = math.cos(angle) if channel % 2 else math.sin(angle)

@@ -1,5 +1,7 @@
 """Warm-up and linear decay at the points where the formula is known."""
 
+from itertools import pairwise
+
 import pytest
 
 from speechssl.errors import UserError
@@ -18,8 +20,8 @@ def test_published_recipe() -> None:
 
 def test_piecewise_linear() -> None:
     values = [WarmupLinear(100, 0.1)(step) for step in range(1, 101)]
-    up = [b - a for a, b in zip(values[:9], values[1:10], strict=True)]
-    down = [b - a for a, b in zip(values[9:], values[10:], strict=False)]
+    up = [b - a for a, b in pairwise(values[:10])]
+    down = [b - a for a, b in pairwise(values[9:])]
     assert up == pytest.approx([0.1] * 9)
     assert down == pytest.approx([-1 / 90] * 90)
     assert max(values) == pytest.approx(1.0)

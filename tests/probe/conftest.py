@@ -16,8 +16,8 @@ from speechssl.data.cuts import Corpus, open_corpus
 from speechssl.interfaces import Features, Upstream
 from speechssl.probe import encoders
 
-KEYWORDS = {"low": 250.0, "middle": 600.0, "high": 1400.0}  # Hz
-LETTERS = {"E": 300.0, "T": 700.0, "A": 1200.0}  # Hz
+KEYWORDS = {"low": 300.0, "middle": 1200.0, "high": 2000.0}  # Hz
+LETTERS = {"E": 300.0, "T": 1200.0, "A": 2000.0}  # Hz
 SPEAKERS = {"ann": ("female", 1.0), "bob": ("male", 0.1), "cem": ("male", 0.35), "dee": ("female", 0.6)}
 
 
@@ -53,7 +53,9 @@ def cut(name: str, path: Path, samples: int, speaker: str, text: str | None, cus
     }  # fmt: skip
 
 
-def write_corpus(folder: Path, sizes: dict[str, int], make: Callable[[int, np.random.Generator], tuple]) -> Path:
+def write_corpus(
+    folder: Path, sizes: dict[str, int], make: Callable[[int, np.random.Generator], tuple]
+) -> Path:
     """Write splits of utterances (audio, speaker, text, custom) made from a number and a generator."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
@@ -70,7 +72,9 @@ def write_corpus(folder: Path, sizes: dict[str, int], make: Callable[[int, np.ra
 
 def spoken_word(number: int, generator: np.random.Generator) -> tuple:
     keyword, speaker = list(KEYWORDS)[number % 3], list(SPEAKERS)[number % 4]
-    audio = tone(KEYWORDS[keyword] * generator.uniform(0.95, 1.05), 4000 + 160 * (number % 7), SPEAKERS[speaker][1])
+    audio = tone(
+        KEYWORDS[keyword] * generator.uniform(0.95, 1.05), 4000 + 160 * (number % 7), SPEAKERS[speaker][1]
+    )
     return audio + 0.003 * generator.standard_normal(len(audio)), speaker, None, {"keyword": keyword}
 
 
@@ -78,6 +82,15 @@ def spoken_letters(number: int, generator: np.random.Generator) -> tuple:
     words = ["".join(generator.choice(list(LETTERS), 2)) for _ in range(1 + number % 2)]
     speaker = list(SPEAKERS)[number % 4]
     return word_audio(" ".join(words), SPEAKERS[speaker][1], generator), speaker, " ".join(words).lower(), {}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Small operations only lose by sharing them out."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +108,7 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 class ToyUpstream(Upstream):
-    """Log power in ten bands every 20 ms, and two random projections of it; counts the utterances it encodes."""
+    """Log power in ten bands every 20 ms, and two random projections of it; counts what it encodes."""
 
     downsample_rate = 320
     hidden_size = 10

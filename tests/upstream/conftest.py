@@ -1,8 +1,7 @@
 """Reference files and the reference implementation, where they are at hand."""
 
-import importlib
 import os
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -12,9 +11,18 @@ import torch
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from more threads, and on a busy machine these wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session", params=["pruned", "whole"])
 def tera_golden(request: pytest.FixtureRequest) -> dict:
-    """Tensors made with s3prl: the pruned copy kept beside the tests, and the whole file where it is given."""
+    """Tensors made with s3prl: the pruned copy beside the tests, and the whole file where it is given."""
     if request.param == "pruned":
         waveforms = torch.load(FIXTURES / "tera_features.pt", weights_only=True)
         return torch.load(FIXTURES / "tera_golden.pt", weights_only=True) | waveforms
@@ -26,12 +34,7 @@ def tera_golden(request: pytest.FixtureRequest) -> dict:
 
 @pytest.fixture(scope="session")
 def mockingjay() -> ModuleType:
-    """Return s3prl's module with the model that TERA shares; its import needs parts torchaudio has dropped."""
-    torchaudio = pytest.importorskip("torchaudio", reason="the s3prl comparison needs torchaudio", exc_type=ImportError)
-    if not hasattr(torchaudio, "set_audio_backend"):
-        torchaudio.set_audio_backend = lambda *_: None
-    if importlib.util.find_spec("torchaudio.sox_effects") is None:
-        stand_in = ModuleType("torchaudio.sox_effects")
-        stand_in.apply_effects_tensor = stand_in.apply_effects_file = None
-        sys.modules["torchaudio.sox_effects"] = torchaudio.sox_effects = stand_in
-    return pytest.importorskip("s3prl.upstream.mockingjay.model", reason="s3prl is not installed", exc_type=ImportError)
+    """Return s3prl's module with the model that TERA shares."""
+    return pytest.importorskip(
+        "s3prl.upstream.mockingjay.model", reason="s3prl cannot be imported", exc_type=ImportError
+    )

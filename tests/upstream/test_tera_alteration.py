@@ -1,4 +1,4 @@
-"""The alterations: a slow twin that must agree exactly, the published distributions, and what they may depend on."""
+"""The alterations: a slow twin that agrees exactly, the published distributions, and what they depend on."""
 
 from math import comb
 
@@ -15,7 +15,9 @@ FREQUENCY = {"mask_proportion": 0, "noise_proportion": 0}
 NOISE = {"mask_proportion": 0, "mask_frequency": 0}
 
 
-def features(lengths: list[int], channels: int = 80, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def features(
+    lengths: list[int], channels: int = 80, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     B, T = len(lengths), max(lengths)
     counts = torch.tensor(lengths)
@@ -29,30 +31,36 @@ def draw(count: int, length: int, channels: int = 4, **settings) -> tuple[torch.
     return values, Alteration(**settings)(values, counts, seeds)
 
 
-def slow_twin(settings: Alteration, values: torch.Tensor, lengths: torch.Tensor, seeds: torch.Tensor) -> Altered:
-    """Do what the published procedure says, one utterance and one span at a time, with the same random numbers."""
+def slow_spans(
+    settings: Alteration, numbers: torch.Tensor, keys: list[list[int]], length: int
+) -> list[tuple[int, int, int]]:
+    """Return (start, source, width) of each span of one utterance, in the order they are drawn."""
+    low, high = settings.mask_consecutive_min, settings.mask_consecutive_max
+    width = low + int(numbers[module.SPAN_WIDTH] * (high - low + 1))
+    last = max(length - width - 1, 0)
+    candidates = list(range(last + 1))
+    if not settings.mask_allow_overlap:
+        offset = int(numbers[module.BUCKET_OFFSET] * (min(width, last) + 1))
+        candidates = list(range(offset, last + 1, round(width * settings.mask_bucket_ratio)))
+    count = min(round(length * settings.mask_proportion / width), len(candidates))
+    chosen = sorted(candidates, key=lambda start: keys[start][0])[:count]
+    sources = sorted(candidates, key=lambda start: keys[start][1])[:count]
+    return [(start, source, width) for start, source in zip(chosen, sources, strict=True)]
+
+
+def slow_twin(
+    settings: Alteration, values: torch.Tensor, lengths: torch.Tensor, seeds: torch.Tensor
+) -> Altered:
+    """Do what the published procedure says, one utterance and span at a time, with the same numbers."""
     B, T, F = values.shape
     altered, label = values.clone(), torch.zeros(B, T, F, dtype=torch.bool)
     time = torch.zeros(B, T, dtype=torch.bool)
-    first = uniform(seeds[:1], module.SCALARS, 6)[0]
+    share = settings.mask_frequency
     for b, length in enumerate(lengths.tolist()):
         numbers = uniform(seeds[b : b + 1], module.SCALARS, 6)[0]
-        clean = values[b, :length].clone()
-        x = altered[b, :length]
-        low, high = settings.mask_consecutive_min, settings.mask_consecutive_max
-        width = low + int(numbers[module.SPAN_WIDTH] * (high - low + 1))
-        last = max(length - width - 1, 0)
-        if settings.mask_allow_overlap:
-            candidates = list(range(last + 1))
-        else:
-            offset = int(numbers[module.BUCKET_OFFSET] * (min(width, last) + 1))
-            candidates = list(range(offset, last + 1, round(width * settings.mask_bucket_ratio)))
-        candidates = candidates if length else []
-        count = min(round(length * settings.mask_proportion / width), len(candidates))
         keys = bits(seeds[b : b + 1], module.STARTS, 2 * T)[0].view(T, 2).tolist()
-        chosen = sorted(candidates, key=lambda start: keys[start][0])[:count]
-        sources = sorted(candidates, key=lambda start: keys[start][1])[:count]
-        for start, source in zip(chosen, sources, strict=True):
+        clean, x = values[b, :length], altered[b, :length]
+        for start, source, width in slow_spans(settings, numbers, keys, length):
             for step in range(min(width, length - start)):
                 time[b, start + step] = True
                 if numbers[module.POLICY] < 0.8:
@@ -60,18 +68,16 @@ def slow_twin(settings: Alteration, values: torch.Tensor, lengths: torch.Tensor,
                 elif numbers[module.POLICY] < 0.9:
                     x[start + step] = clean[min(source + step, length - 1)]
         label[b, time[b]] = True
-        share = settings.mask_frequency
-        widest = int(share if share >= 1 else F * share)
-        block = int(numbers[module.BLOCK_WIDTH] * (widest + 1))
+        block = int(numbers[module.BLOCK_WIDTH] * (int(share if share >= 1 else F * share) + 1))
         channel = int(numbers[module.BLOCK_START] * (F - block))
         x[:, channel : channel + block] = 0
         label[b, :length, channel : channel + block] = True
         if settings.mask_proportion == 0 and share == 0:
             label[b, :length] = True
-        decisive = first if settings.noise_per == "batch" else numbers
-        if decisive[module.IS_NOISY] < settings.noise_proportion:
-            noise = normal(seeds[b : b + 1], module.NOISE, T * F).view(T, F)[:length]
-            altered[b, :length] = x + settings.noise_std * noise
+        decides = uniform(seeds[:1], module.SCALARS, 6)[0] if settings.noise_per == "batch" else numbers
+        if decides[module.IS_NOISY] < settings.noise_proportion:
+            noise = normal(seeds[b : b + 1], module.NOISE, T * F).view(T, F)
+            x += settings.noise_std * noise[:length]
     return Altered(altered, label, time)
 
 
@@ -81,7 +87,12 @@ def slow_twin(settings: Alteration, values: torch.Tensor, lengths: torch.Tensor,
         {},
         {"mask_allow_overlap": False},
         {"mask_consecutive_min": 3, "mask_consecutive_max": 11, "mask_proportion": 0.4},
-        {"mask_consecutive_min": 2, "mask_consecutive_max": 9, "mask_allow_overlap": False, "mask_bucket_ratio": 1.2},
+        {
+            "mask_consecutive_min": 2,
+            "mask_consecutive_max": 9,
+            "mask_allow_overlap": False,
+            "mask_bucket_ratio": 1.2,
+        },
         {"mask_proportion": 0.9, "mask_frequency": 8},
         {"mask_proportion": 1.0, "mask_allow_overlap": False},
         {"noise_proportion": 0.5, "noise_per": "utterance"},
@@ -99,7 +110,9 @@ def test_slow_twin_agrees_exactly(settings: dict) -> None:
         fast, slow = alteration(values, counts, seeds), slow_twin(alteration, values, counts, seeds)
         assert torch.equal(fast.time, slow.time)
         assert torch.equal(fast.label, slow.label)
-        torch.testing.assert_close(fast.features, slow.features, rtol=0, atol=1e-6 if alteration.noise_proportion else 0)
+        torch.testing.assert_close(
+            fast.features, slow.features, rtol=0, atol=1e-6 if alteration.noise_proportion else 0
+        )
 
 
 @pytest.mark.parametrize("settings", [{}, {"noise_proportion": 1.0}, {"mask_allow_overlap": False}])
@@ -143,7 +156,13 @@ def expected_coverage(length: int, width: int = 7, share: float = 0.15) -> list[
 
 @pytest.mark.parametrize(
     ("length", "mean", "interior", "first", "spans"),
-    [(23, 0, 0, 0, 0), (24, 0.2917, 0.4118, 0.0588, 1), (50, 0.14, 0.1628, 0.0233, 1), (300, 0.133, 0.1361, 0.0205, 6), (1500, 0.1403, 0.141, 0.0214, 32)],
+    [
+        (23, 0, 0, 0, 0),
+        (24, 0.2917, 0.4118, 0.0588, 1),
+        (50, 0.14, 0.1628, 0.0233, 1),
+        (300, 0.133, 0.1361, 0.0205, 6),
+        (1500, 0.1403, 0.141, 0.0214, 32),
+    ],
 )
 def test_time_spans_follow_the_published_distribution(
     length: int, mean: float, interior: float, first: float, spans: int
@@ -166,7 +185,7 @@ def test_time_spans_follow_the_published_distribution(
 
 
 def run_lengths(time: torch.Tensor) -> tuple[list[int], int]:
-    """Return the lengths of all runs of masked frames, and the largest number of whole spans in one utterance."""
+    """Return the lengths of all masked runs, and the largest number of whole spans in one utterance."""
     runs, most = [], 0
     for row in time.tolist():
         text = "".join("x" if masked else " " for masked in row).split()
@@ -178,7 +197,7 @@ def run_lengths(time: torch.Tensor) -> tuple[list[int], int]:
 def test_spans_that_may_not_overlap_are_disjoint() -> None:
     _, altered = draw(500, 300, channels=1, **TIME, mask_allow_overlap=False)
     assert (altered.time.sum(1) == 42).all()
-    assert {run for run in run_lengths(altered.time)[0]} == {7}
+    assert set(run_lengths(altered.time)[0]) == {7}
 
 
 def test_spans_never_leave_a_short_utterance() -> None:
@@ -194,10 +213,14 @@ def test_what_happens_to_spans_is_drawn_once_per_utterance() -> None:
     draws = 3000
     values, altered = draw(draws, 100, channels=2, **TIME)
     zeroed = torch.stack([(x[m] == 0).all() for x, m in zip(altered.features, altered.time, strict=True)])
-    unchanged = torch.stack([torch.equal(x, y) * torch.ones(()) for x, y in zip(altered.features, values, strict=True)]).bool()
+    unchanged = torch.stack(
+        [torch.equal(x, y) * torch.ones(()) for x, y in zip(altered.features, values, strict=True)]
+    ).bool()
     replaced = ~zeroed & ~unchanged
     for share, found in ((0.8, zeroed), (0.1, replaced), (0.1, unchanged)):
-        assert found.float().mean().item() == pytest.approx(share, abs=3 * (share * (1 - share) / draws) ** 0.5 + 0.005)
+        assert found.float().mean().item() == pytest.approx(
+            share, abs=3 * (share * (1 - share) / draws) ** 0.5 + 0.005
+        )
     assert (altered.label == altered.time[:, :, None]).all()
     assert torch.equal(altered.features[~altered.time], values[~altered.time])
     for row in replaced.nonzero()[:50, 0].tolist():
@@ -220,7 +243,12 @@ def test_frequency_blocks_follow_the_published_distribution() -> None:
     edges = block.long().diff(dim=1).abs().sum(1) + block[:, 0].long() + block[:, -1].long()
     assert ((edges == 2) | (widths == 0)).all()
     profile = block.float().mean(0)
-    for channels, expected in ((slice(0, 1), 0.0132), (slice(1, 2), 0.0257), (slice(16, 64), 0.1163), (slice(78, 79), 0.0132)):
+    for channels, expected in (
+        (slice(0, 1), 0.0132),
+        (slice(1, 2), 0.0257),
+        (slice(16, 64), 0.1163),
+        (slice(78, 79), 0.0132),
+    ):
         assert profile[channels].mean().item() == pytest.approx(expected, abs=4 * (expected / draws) ** 0.5)
     assert profile[79] == 0  # the last channel is never reached, as published
     assert block.float().mean().item() == pytest.approx(0.1, abs=0.004)
@@ -232,7 +260,7 @@ def test_the_share_of_labelled_elements() -> None:
 
 
 def test_noise_on_all_or_none_of_a_batch() -> None:
-    values, lengths, seeds = features([30] * 4, channels=8)
+    values, lengths, _ = features([30] * 4, channels=8)
     alteration = Alteration(**NOISE)
     noisy = []
     for seed in range(2000):

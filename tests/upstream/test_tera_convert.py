@@ -53,13 +53,20 @@ def forge(content: dict, generation: str) -> dict:
     config = content["Upstream_Config"]
     weights = {"SpecHead": content["SpecHead"], "Transformer": content["Transformer"]}
     optimizer = {"state": {0: {"step": 5}}, "param_groups": [{"lr": 2e-4, "schedule": foreign_schedule()}]}
-    trained = {"Optimizer": optimizer, "Step": 1000000, "Args": argparse.Namespace(seed=1337, upstream="tera")}
+    trained = {
+        "Optimizer": optimizer,
+        "Step": 1000000,
+        "Args": argparse.Namespace(seed=1337, upstream="tera"),
+    }
     if generation == "A":
         task = {k: v for k, v in config["task"].items() if k.startswith(("mask", "noise"))}
         first = config["transformer"] | task | {"input_dim": 80, "downsample_rate": 1, "mask_frequency": 8}
         del first["pre_layer_norm"]
         settings = {"Config": {"transformer": first}, "Paras": argparse.Namespace(ckpt=None)}
-        states = {"SpecHead": older_state(weights["SpecHead"]), "Transformer": older_state(weights["Transformer"])}
+        states = {
+            "SpecHead": older_state(weights["SpecHead"]),
+            "Transformer": older_state(weights["Transformer"]),
+        }
         return states | {"Optimizer": optimizer, "Global_step": 200000, "Settings": settings}
     if generation == "B":
         return weights | trained | {"Runner": {"runner": {"total_steps": 1000000}}, "Config": config}
@@ -70,7 +77,9 @@ def forge(content: dict, generation: str) -> dict:
 
 
 @pytest.mark.parametrize("generation", ["A", "B", "C", "D"])
-def test_every_generation_is_read_and_written_back_bit_by_bit(content: dict, generation: str, tmp_path: Path) -> None:
+def test_every_generation_is_read_and_written_back_bit_by_bit(
+    content: dict, generation: str, tmp_path: Path
+) -> None:
     published = convert.read(save(tmp_path, forge(content, generation)))
     assert published.config["frontend"] == ("features" if generation == "A" else "log_mel")
     assert published.config["num_mels"] == 80
@@ -90,7 +99,8 @@ def test_every_generation_is_read_and_written_back_bit_by_bit(content: dict, gen
 
 
 def test_number_and_shape_of_published_tensors() -> None:
-    encoder, head = expected_shapes({"hidden_size": 768, "intermediate_size": 3072, "num_layers": 3, "num_mels": 80}, 80)
+    base = {"hidden_size": 768, "intermediate_size": 3072, "num_layers": 3, "num_mels": 80}
+    encoder, head = expected_shapes(base, 80)
     assert len(encoder) == 52
     assert len(head) == 6
     assert sum(torch.Size(shape).numel() for shape in encoder.values()) == 21_327_360
@@ -121,7 +131,9 @@ def corrupted(content: dict, part: str, change: str) -> dict:
     ("change", "message"),
     [("missing", "lacks the tensor {}"), ("extra", "holds a tensor {}"), ("shape", "{}.* has shape")],
 )
-def test_weights_must_fit_exactly(content: dict, part: str, change: str, message: str, tmp_path: Path) -> None:
+def test_weights_must_fit_exactly(
+    content: dict, part: str, change: str, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=message.format(part)):
         convert.read(save(tmp_path, corrupted(content, part, change)))
 
@@ -209,7 +221,9 @@ def test_kaldi_features(tmp_path: Path) -> None:
     published = convert.read(tmp_path / "kaldi.ckpt")
     expected = {"frontend": "kaldi_fbank", "num_mels": 80, "deltas": 2, "normalization": "utterance"}
     assert published.config.items() >= expected.items()
-    assert testing.largest_difference(upstream, load_upstream("tera", checkpoint=tmp_path / "kaldi.ckpt")) == 0
+    assert (
+        testing.largest_difference(upstream, load_upstream("tera", checkpoint=tmp_path / "kaldi.ckpt")) == 0
+    )
 
 
 def test_given_width_when_the_file_leaves_it_to_an_extractor(content: dict, tmp_path: Path) -> None:
@@ -236,8 +250,13 @@ def test_corpus_statistics_are_folded_into_the_weights(tmp_path: Path) -> None:
     again.load_state_dict(published.task_state, strict=False)
     waveforms, lengths = torch.stack(testing.speech_like([8000, 8000])), torch.tensor([8000, 8000])
     frontend = task.upstream.frontend
-    predicted = task.reconstruct(*task.upstream.features(waveforms, lengths)) * frontend.corpus_std + frontend.corpus_mean
-    torch.testing.assert_close(again.reconstruct(*folded.features(waveforms, lengths)), predicted, rtol=0, atol=1e-3)
+    predicted = (
+        task.reconstruct(*task.upstream.features(waveforms, lengths)) * frontend.corpus_std
+        + frontend.corpus_mean
+    )
+    torch.testing.assert_close(
+        again.reconstruct(*folded.features(waveforms, lengths)), predicted, rtol=0, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("model", ["published", "corpus"])

@@ -1,6 +1,6 @@
 """TERA: reconstruct log-mel frames from a copy altered in time, frequency and magnitude"""
 
-from speechssl.upstream.tera import convert as PUBLISHED  # noqa: N812  (the name the core looks for)
+from speechssl.upstream.tera import convert as PUBLISHED
 from speechssl.upstream.tera.model import Tera
 from speechssl.upstream.tera.pretrain import TeraPretraining
 

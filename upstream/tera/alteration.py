@@ -1,12 +1,13 @@
 """The three alterations of TERA: time spans, one frequency block, magnitude noise.
 
-Liu, Li and Lee, 2021, https://arxiv.org/abs/2007.06028, with the distribution of the authors' code (s3prl): the last
-frame and the last channel are never chosen, the noise has *standard deviation* 0.2 (the paper says variance), and
-the noise does not count as something to reconstruct. Where we differ: utterances in which nothing was hidden stay
-in the batch with weight zero, spans never leave the utterance, and padding is never part of the label.
+Liu, Li and Lee, 2021, https://arxiv.org/abs/2007.06028, with the distribution of the authors' code (s3prl):
+the last frame and the last channel are never chosen, and noise does not count as something to reconstruct.
+Where we differ: utterances in which nothing was hidden stay in the batch with weight zero, spans never leave
+the utterance, and padding is never part of the label.
 
-Everything is computed for the whole batch on its device, without waiting for it. Every draw depends on the seed of
-its own utterance only (speechssl.nn.random), so neither padding nor batch mates change what happens to it.
+Everything is computed for the whole batch on its device, without waiting for it. Every draw depends on the
+seed of its own utterance only (speechssl.nn.random), so neither padding nor batch mates change what happens
+to it. The one exception is whether a batch gets noise: its first utterance decides.
 """
 
 from dataclasses import dataclass
@@ -44,8 +45,10 @@ class Alteration:
     Args:
         mask_proportion: share of the frames that time spans cover, overlaps counted twice; 0 is off.
         mask_consecutive_min, mask_consecutive_max: frames per span, uniform between both, once per utterance.
-        mask_allow_overlap: spans may overlap; otherwise they start on a grid of `mask_bucket_ratio` span widths.
-        mask_frequency: widest frequency block, as a share of the channels below 1, or a number of channels; 0 is off.
+        mask_allow_overlap: spans may overlap; otherwise they start on a grid of `mask_bucket_ratio` span
+            widths.
+        mask_frequency: widest frequency block, as a share of the channels below 1, or a number of channels; 0
+            is off.
         noise_proportion: probability of added noise; 0 is off.
         noise_std: its standard deviation, in units of the (normalised) features.
         noise_per: "batch" (all utterances or none, as published) or "utterance".
@@ -106,8 +109,9 @@ class Alteration:
     def _time_spans(self, scalars: Tensor, lengths: Tensor, seeds: Tensor, T: int) -> tuple[Tensor, Tensor]:
         """Return the frames inside spans (B, T) bool, and the frame (B, T) that would replace each of them.
 
-        Distinct span starts are the candidates with the smallest random keys; of spans that overlap, the last drawn
-        decides where a replacement comes from. The second set of keys draws the starts of the replacing spans.
+        Distinct span starts are the candidates with the smallest random keys; of spans that overlap, the last
+        drawn decides where a replacement comes from. The second set of keys draws the starts of the replacing
+        spans.
         """
         positions = torch.arange(T, device=seeds.device)
         most = min(T, round(T * self.mask_proportion / self.mask_consecutive_min))

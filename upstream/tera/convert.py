@@ -1,12 +1,14 @@
 """Published TERA and Mockingjay checkpoints (s3prl) to ours and back.
 
-The weights lie under `Transformer` and `SpecHead` in every generation of the files; the configuration moved. It is
-under `Settings` (2020), `Config` (early 2021) or `Upstream_Config` (since then). Query, key and value are separate there
-and one matrix here, nothing else changes. Files are read without running code from them: of the optimizer state that
-most of them carry, a stand-in takes the place of the one foreign class. The reader is strict where the original is not:
-a missing, extra or wrong-shaped tensor, or a setting this model does not have, is an error that names it.
+The weights lie under `Transformer` and `SpecHead` in every generation of the files; the configuration moved.
+It is under `Settings` (2020), `Config` (early 2021) or `Upstream_Config` (since then). Query, key and value
+are separate there and one matrix here, nothing else changes. Files are read without running code from them:
+of the optimizer state that most of them carry, a stand-in takes the place of the one foreign class. The
+reader is strict where the original is not: a missing, extra or wrong-shaped tensor, or a setting this model
+does not have, is an error that names it.
 
-The format has no corpus normalisation: for such a model `write` folds mean and std into the first and last matrix.
+The format has no corpus normalisation: for such a model `write` folds mean and std into the first and last
+matrix.
 """
 
 import argparse
@@ -53,7 +55,8 @@ def read(path: str | Path) -> Published:
     """Read any generation of the format.
 
     Raises:
-        UserError: not such a file, code in it, a damaged or incomplete one, or settings this model does not have.
+        UserError: not such a file, code in it, a damaged or incomplete one, or settings this model does not
+        have.
     """
     content = load_torch(path, ALLOWED)
     if not isinstance(content, dict) or not isinstance(content.get("Transformer"), dict):
@@ -76,7 +79,7 @@ def read(path: str | Path) -> Published:
 
 
 def write(upstream: Tera, path: str | Path, task: TeraPretraining | None = None) -> None:
-    """Write the layout that s3prl loads (`Transformer`, `Upstream_Config`, and `SpecHead` if `task` is given)."""
+    """Write the layout that s3prl loads (`Transformer`, `Upstream_Config`, and given a task `SpecHead`)."""
     weights = upstream_to_published(upstream)
     content: dict[str, Any] = {
         "Config": {},
@@ -153,7 +156,7 @@ def _check(
     for name, shape in shapes.items():
         if tuple(found[name].shape) != shape:
             raise UserError(
-                f"{path}: {owner}[{name!r}] has shape {tuple(found[name].shape)}, its configuration says {shape}"
+                f"{path}: {owner}[{name!r}] has shape {tuple(found[name].shape)}, configured is {shape}"
             )
 
 

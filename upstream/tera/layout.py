@@ -24,7 +24,7 @@ PARTS = ("weight", "bias")
 
 
 def modern_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state dict with LayerNorm parameters called weight and bias; very old files say gamma and beta."""
+    """Return the state dict with LayerNorm parameters named weight and bias; old files say gamma and beta."""
     modern = {"gamma": "weight", "beta": "bias"}
     renamed = {}
     for name, tensor in state.items():
@@ -36,7 +36,7 @@ def modern_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def expected_shapes(
     config: dict[str, Any], predicted: int
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
-    """Return the published names and shapes of the encoder (4 + 16 L) and of the head (6) of a configuration."""
+    """Return published names and shapes of the encoder (4 + 16 L) and the head (6) of a configuration."""
     D, wide = config["hidden_size"], config["intermediate_size"]
     channels = config["num_mels"] * (config.get("deltas", 0) + 1)
     linear = {"input_representations.spec_transform": (D, channels)}

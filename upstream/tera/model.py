@@ -1,10 +1,11 @@
 """TERA: a Transformer encoder over normalised log-mel frames, one frame every 10 ms.
 
 Liu, Li and Lee, "TERA: Self-Supervised Learning of Transformer Encoder Representation for Speech", 2021,
-https://arxiv.org/abs/2007.06028. Checked against the authors' code (https://github.com/s3prl/s3prl, 0.4.18), whose
-checkpoints it reads. Differs from that code: an utterance is encoded on its own whatever it is batched with (there,
-the zeros that pad the waveform leak into the last frame); lengths are carried, not guessed from zero frames; long
-recordings are not cut into pieces of 1500 frames. `batch_padded` and `max_frames` bring the first and the last back.
+https://arxiv.org/abs/2007.06028. Checked against the authors' code (https://github.com/s3prl/s3prl, 0.4.18),
+whose checkpoints it reads. Differs from that code: an utterance is encoded on its own whatever it is batched
+with (there, the zeros that pad the waveform leak into the last frame); lengths are carried, not guessed from
+zero frames; long recordings are not cut into pieces of 1500 frames. `batch_padded` and `max_frames` bring the
+first and the last back.
 """
 
 import math
@@ -32,17 +33,19 @@ class Tera(Upstream):
         num_heads: heads of the attention.
         intermediate_size: width inside the feed-forward blocks.
         num_mels: mel channels; with `frontend="features"` the width F of the features that will be given.
-        frontend: "log_mel"; "kaldi_fbank"; or "features" for pre-extracted ones (fMLLR), given to `encode_features`.
+        frontend: "log_mel"; "kaldi_fbank"; or "features" for pre-extracted ones (fMLLR), given to
+            `encode_features`.
         deltas: rounds of delta features to append, for "kaldi_fbank" (published: 2, so F = 240).
-        normalization: of the features: "utterance" (as published), "corpus" (needs statistics, see `set_statistics`;
-            on single words it keeps what utterance normalisation removes: the word's own average spectrum) or "none".
+        normalization: of the features: "utterance" (as published), "corpus" (needs statistics, see
+            `set_statistics`; on single words it keeps what utterance normalisation removes: the word's own
+            average spectrum) or "none".
         dropout: on the input, after attention and after feed-forward.
         attention_dropout: on the attention weights; on a CPU any value above 0 makes training much slower.
         initializer_range: standard deviation of the initial weights.
         layer_norm_eps: added to the variance in every LayerNorm.
-        max_frames: longer inputs are encoded in nearly equal pieces of at most this many frames, each from position
-            0 and blind to the others, as the authors' code does at 1500; 0 never splits.
-        batch_padded: compute log-mel of the zero-padded batch, and lengths from it, as the authors' code does.
+        max_frames: longer inputs are encoded in nearly equal pieces of at most this many frames, each from
+            position 0 and blind to the others, as the authors' code does at 1500; 0 never splits.
+        batch_padded: compute log-mel of the zero-padded batch, and lengths from it, as the authors' code.
     """
 
     downsample_rate = HOP
@@ -114,7 +117,7 @@ class Tera(Upstream):
                 f"expected features (B, T, {self.num_features}), found shape {tuple(features.shape)}"
             )
         T = features.shape[1]
-        if not self.max_frames or T <= self.max_frames:
+        if not self.max_frames or self.max_frames >= T:
             return Features(self._encode_piece(features, lengths), lengths)
         pieces, start = [], 0
         for piece in features.chunk(math.ceil(T / self.max_frames), dim=1):
@@ -123,7 +126,8 @@ class Tera(Upstream):
         return Features([torch.cat(states, dim=1) for states in zip(*pieces, strict=True)], lengths)
 
     def transform(self, features: Tensor, lengths: Tensor, *, look: bool = False) -> list[Tensor]:
-        """Return all hidden states of features (B, T, F), each (B, T, D): what encoding and pretraining share.
+        """Return all hidden states of features (B, T, F), each (B, T, D): what encoding and pretraining
+        share.
 
         `look` reads the lengths to find out whether a mask is needed (see `speechssl.nn.padding.key_mask`).
         """

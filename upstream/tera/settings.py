@@ -1,7 +1,7 @@
 """The configuration of published files, in our constructor arguments and back.
 
-Only what changes the model or its features is read. A setting that would need a frontend or model other than ours is
-refused by name instead of being ignored: the weights would load and mean something else.
+Only what changes the model or its features is read. A setting that would need a frontend or model other than
+ours is refused by name instead of being ignored: the weights would load and mean something else.
 """
 
 from pathlib import Path
@@ -68,7 +68,7 @@ def frontend_arguments(
 
 
 def task_arguments(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return what the file says about the pretraining objective (files of 2020 keep it beside the model's sizes)."""
+    """Return what the file says about the pretraining objective (in 2020 kept beside the model's sizes)."""
     section = settings["transformer"] | (settings.get("task") or {})
     found = {name: kind(section[name]) for name, kind in TASK.items() if name in section}
     return found | ({"loss": str(section["loss"]).lower()} if "loss" in section else {})

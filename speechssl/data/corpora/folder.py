@@ -41,13 +41,13 @@ def plan(
         name: identity of the corpus; None = the folder's name.
         licence: of the audio, to be remembered in corpus.json.
     """
-    root = _root(source)
     if label_from not in (None, "parent"):
         raise UserError(
             f"label_from={label_from} is unknown; expected parent (the folder's name), or nothing"
         )
     if group_by not in GROUPINGS:
         raise UserError(f"group_by={group_by} is unknown; expected one of {', '.join(GROUPINGS)}")
+    root = _root(source)
     paths = find_audio(root)
     if not paths:
         raise UserError(f"no audio ({' '.join(s[1:] for s in SUFFIXES)}) below source={root}")
@@ -55,7 +55,14 @@ def plan(
         Item(identifier, str(root / path), group=str(path.parent) if group_by == "folder" else None)
         for identifier, path in zip(unique_ids(paths), paths, strict=True)
     ]
-    shares = dict(UNLABELLED_SHARES if label_from is None else LABELLED_SHARES)
+    if label_from == "parent":
+        _label(items, paths, root)
+    shares = _shares(label_from is not None, dev_share, test_share)
+    return Preparation(name or root.name, items, licence, shares=shares)
+
+
+def _shares(labelled: bool, dev_share: float | None, test_share: float | None) -> dict[str, float]:
+    shares = dict(LABELLED_SHARES if labelled else UNLABELLED_SHARES)
     shares |= {
         split: share for split, share in (("dev", dev_share), ("test", test_share)) if share is not None
     }
@@ -63,9 +70,7 @@ def plan(
         raise UserError(
             f"dev_share and test_share must be 0 or more and leave something to train, found {shares}"
         )
-    if label_from == "parent":
-        _label(items, paths, root)
-    return Preparation(name or root.name, items, licence, shares=shares)
+    return shares
 
 
 def _root(source: str | Path | None) -> Path:

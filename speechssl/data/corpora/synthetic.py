@@ -90,13 +90,13 @@ def plan(
     texts = iter(sentences(ENGLISH, num_speakers * num_sentences + len(known) * extra, seed))
     words = [item for speaker in speakers for item in _keywords(speaker, keyword_takes, seed)]
     english = [item for speaker in speakers for item in _english(speaker, num_sentences, texts, seed)]
-    further = [item for speaker in known for item in _further(speaker, texts, seed)]
-    foreign = [
-        item for name in names if name != ENGLISH for item in _foreign(speakers, name, num_foreign, seed)
-    ]
-    identification = [item for item in english if item.split == "train"] + further
-    views = [_view("ks", words), _view("asr", english), _view("sid", identification)]
-    return Preparation("synthetic", words + english + further + foreign, LICENCE, views)
+    further = {split: [i for s in known for i in _further(s, split, texts, seed)] for split in FURTHER}
+    foreign = [item for name in names for item in _foreign(speakers, name, num_foreign, seed)]
+    ks, asr = _by_split(words), _by_split(english)
+    sid = {"train": asr["train"], "dev": _ids(further["dev"]), "test": _ids(further["test"])}
+    views = [View(name, name, "", splits) for name, splits in (("ks", ks), ("asr", asr), ("sid", sid))]
+    items = words + english + further["dev"] + further["test"] + foreign
+    return Preparation("synthetic", items, LICENCE, views)
 
 
 def _check(
@@ -168,15 +168,16 @@ def _english(speaker: Speaker, count: int, texts: Iterator[str], seed: int) -> I
         yield _sentence(name, speaker, next(texts), ENGLISH, speaker.split, seed)
 
 
-def _further(speaker: Speaker, texts: Iterator[str], seed: int) -> Iterator[Item]:
-    """Yield sentences that are in the manifests of `sid` only, and have their split in their name."""
-    for split, count in FURTHER.items():
-        for number in range(count):
-            name = f"{speaker.name}-sid-{split}-{number}"
-            yield _sentence(name, speaker, next(texts), ENGLISH, "", seed)
+def _further(speaker: Speaker, split: str, texts: Iterator[str], seed: int) -> Iterator[Item]:
+    """Yield sentences for one split of `sid`; they are in no plain manifest."""
+    for number in range(FURTHER[split]):
+        name = f"{speaker.name}-sid-{split}-{number}"
+        yield _sentence(name, speaker, next(texts), ENGLISH, "", seed)
 
 
 def _foreign(speakers: list[Speaker], language: str, count: int, seed: int) -> Iterator[Item]:
+    if language == ENGLISH:
+        return
     texts = iter(sentences(language, len(speakers) * count, seed))
     for speaker in speakers:
         for number in range(count):
@@ -211,11 +212,12 @@ def utter(text: str, language: str, voice: Voice, rate: int, key: str) -> tuple[
     return record(speech, sample_rate, rng), sample_rate
 
 
-def _view(name: str, items: list[Item]) -> View:
-    splits: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for item in items:
-        splits[item.split or item.id.split("-")[2]].append(item.id)
-    return View(name, name, "", splits)
+def _ids(items: list[Item]) -> list[str]:
+    return [item.id for item in items]
+
+
+def _by_split(items: list[Item]) -> dict[str, list[str]]:
+    return {split: _ids([item for item in items if item.split == split]) for split in SPLITS}
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:
