@@ -5,7 +5,6 @@ Differs from the published runs: channel masks are as wide as there, but the fro
 in which an utterance is encoded by itself, not among its batch mates.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,8 +19,6 @@ from speechssl.losses.ctc import ctc_loss
 from speechssl.metrics.error_rate import ErrorRates
 from speechssl.nn.ctc_head import CtcHead
 from speechssl.nn.spec_augment import SpecAugment
-
-logger = logging.getLogger(__name__)
 
 
 class SpeechRecognition(DownstreamTask):

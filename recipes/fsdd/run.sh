@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Free Spoken Digit Dataset: pretrain TERA without labels, then measure what its features are worth.
 #
-#   bash recipes/fsdd/run.sh [out=runs/fsdd] [source=FOLDER] [seeds="1 2 3"] [steps=3000] [jobs=2]
+#   bash recipes/fsdd/run.sh [out=runs/fsdd] [source=FOLDER] [seeds="1 2 3"] [steps=3000] [jobs=2] [precision=...]
 #
 # source: a copy of the corpus (its folder, or the one with recordings/); unset, SPEECHSSL_DATA/fsdd is used, and
-# without that the corpus is downloaded. jobs: pretrainings and benchmarks that run side by side, one CPU thread each.
+# without that the corpus is downloaded. precision: bf16-mixed where the processor has bf16 instructions, else 32-true. jobs: pretrainings and benchmarks that run side by side, one CPU thread each.
 # Started again, it continues where it stopped.
 set -euo pipefail
-out=runs/fsdd source=null seeds="1 2 3" steps=3000 jobs=$(nproc)
+out=runs/fsdd source=null seeds="1 2 3" steps=3000 jobs=$(nproc) precision=32-true
+if grep -qs -m1 -E 'avx512_bf16|amx_bf16' /proc/cpuinfo; then precision=bf16-mixed; fi
 for argument in "$@"; do
   case $argument in
-    out=*|source=*|seeds=*|steps=*|jobs=*) declare "${argument%%=*}=${argument#*=}" ;;
-    *) echo "unknown argument $argument; known: out= source= seeds= steps= jobs=" >&2; exit 2 ;;
+    out=*|source=*|seeds=*|steps=*|jobs=*|precision=*) declare "${argument%%=*}=${argument#*=}" ;;
+    *) echo "unknown argument $argument; known: out= source= seeds= steps= jobs= precision=" >&2; exit 2 ;;
   esac
 done
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -23,7 +24,6 @@ mkdir -p "$logs"
 
 # Commands of a file, a line each, `jobs` at a time; what they print goes to a log each.
 together() {
-  local number=0 failed=0
   while read -r name command; do
     printf '%s\0%s\0' "$logs/$name.log" "$command"
   done | xargs -0 -r -n 2 -P "$jobs" bash -c 'echo "$1" > "$0"; echo "start  $(basename "$0" .log)"
@@ -35,8 +35,8 @@ echo "== 1. corpus"
 speechssl prepare corpus=fsdd source="$source" out="$data"
 
 echo "== 2. pretraining: all speakers, without the held-out one (unseen), and none at all (untrained)"
-recipe="upstream=tera/tiny upstream.normalization=corpus task.noise_proportion=0 optim.lr=1e-3
-  trainer.max_seconds=8 trainer.num_threads=1 trainer.eval_every=500 trainer.save_every=500"
+recipe="upstream=tera/tiny task.noise_proportion=0 optim.lr=1e-3 trainer.max_seconds=8 trainer.precision=$precision
+  trainer.num_workers=0 trainer.num_threads=1 trainer.eval_every=500 trainer.save_every=500"
 recipe=$(echo $recipe)
 for seed in $seeds; do
   echo "untrained-$seed speechssl pretrain $recipe data=$data run_dir=$out/untrained-$seed seed=$seed trainer.max_steps=0"
@@ -51,18 +51,20 @@ draws=$(for n in 0 1 2 3 4; do printf '%s,' "$data/ks60/draw$n"; done)
 folds=$(for speaker in $speakers; do printf '%s,' "$data/loso/$speaker"; done)
 for seed in $seeds; do
   systems="'upstream={fbank_no_cmvn: fbank_no_cmvn, untrained: $out/untrained-$seed, pretrained: $out/pretrained-$seed}'"
-  bench="speechssl benchmark $systems seeds=[$seed] num_threads=1"
+  shared="seeds=[$seed] cache=$out/cache num_threads=1"
   for standardize in false true; do
-    linear="probe.standardize=$standardize"
-    echo "ks-sid-$standardize-$seed $bench 'tasks=[ks,sid]' data=$data run_dir=$out/bench/all-$standardize-$seed $linear"
-    echo "ks60-$standardize-$seed $bench 'tasks=[ks]' 'data=[${draws%,}]' run_dir=$out/bench/ks60-$standardize-$seed $linear"
-    echo "loso-$standardize-$seed $bench 'tasks=[ks]' 'data=[${folds%,}]' run_dir=$out/bench/loso-$standardize-$seed $linear"
+    linear="$shared probe.standardize=$standardize"
+    name=$standardize-$seed
+    echo "ks-sid-$name speechssl benchmark $systems $linear 'tasks=[ks/debug,sid/debug]' data=$data run_dir=$out/bench/ks-sid-$name"
+    echo "ks60-$name speechssl benchmark $systems $linear tasks=ks/debug 'data=[${draws%,}]' run_dir=$out/bench/ks60-$name"
+    echo "loso-$name speechssl benchmark $systems $linear tasks=ks/debug 'data=[${folds%,}]' run_dir=$out/bench/loso-$name"
     for speaker in $speakers; do
-      echo "unseen-$speaker-$standardize-$seed speechssl benchmark 'upstream={pretrained_unseen: $out/unseen-$speaker-$seed}' seeds=[$seed] num_threads=1 'tasks=[ks]' data=$data/loso/$speaker run_dir=$out/bench/unseen-$speaker-$standardize-$seed $linear"
+      unseen="'upstream={pretrained_unseen: $out/unseen-$speaker-$seed}'"
+      echo "unseen-$speaker-$name speechssl benchmark $unseen $linear tasks=ks/debug data=$data/loso/$speaker run_dir=$out/bench/unseen-$speaker-$name"
     done
   done
   for strings in strings strings60; do
-    echo "asr-$strings-$seed $bench 'tasks=[asr/debug]' data=$data/$strings run_dir=$out/bench/$strings-$seed"
+    echo "asr-$strings-$seed speechssl benchmark $systems $shared probe.standardize=true tasks=asr/debug data=$data/$strings run_dir=$out/bench/$strings-$seed"
   done
 done | together
 

@@ -1,7 +1,7 @@
 """One preparation per folder at a time.
 
-A second command on the same folder is refused, and one that follows a kill waits until the workers of the killed
-one have noticed: they might still be writing. The system drops the locks of a process however it ends.
+A second command on the same folder is refused, and one that follows a kill waits until the workers of the
+killed one have noticed: they might still be writing. The system drops a process's locks however it ends.
 """
 
 import contextlib
@@ -24,7 +24,12 @@ _held: list[IO] = []
 @contextlib.contextmanager
 def only_one(work: Path) -> Iterator[None]:
     """Hold the folder for the block; raises UserError where another process keeps it."""
-    work.mkdir(parents=True, exist_ok=True)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"out={work.parent} cannot be made ({error.strerror}); choose another folder"
+        ) from error
     with open(work / "lock", "w") as file:
         if fcntl is not None:
             _wait_until_alone(file, work)

@@ -20,6 +20,6 @@ def key_mask(lengths: Tensor, size: int, *, look: bool) -> Tensor | None:
         look: read the lengths to find out whether anything is padded. Without a mask attention takes its
             fastest kernels, but on a GPU looking waits for the device, which a training step should not do.
     """
-    if look and bool((lengths >= size).all()):
+    if look and not torch.compiler.is_compiling() and bool((lengths >= size).all()):
         return None
     return lengths_to_mask(lengths.clamp(min=1), size)

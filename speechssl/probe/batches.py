@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechssl.probe.cache import FrameFeatures
+from speechssl.probe.frames import FrameFeatures
 
 POOLED_BATCH = 8192  # utterances scored at a time
 FRAME_BATCH = 20_000  # padded frames scored at a time

@@ -11,23 +11,19 @@ Utterances are found by what they are (corpus, id, length and loudness of the au
 small draws over the same audio share them. An interrupted run goes on after the last whole shard.
 """
 
-import hashlib
 import logging
-import os
-import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from speechssl.data.cuts import Corpus, CutTable
 from speechssl.errors import UserError
 from speechssl.extract.encode import encode
 from speechssl.files import atomic_path, digest, read_json, write_json
 from speechssl.interfaces import Upstream
+from speechssl.probe.frames import FrameFeatures
+from speechssl.probe.keys import utterance_keys
 
 logger = logging.getLogger(__name__)
 
@@ -35,63 +31,6 @@ FORMAT = 1
 DTYPES = {"float16": np.float16, "float32": np.float32}
 SHARD_BYTES = 256 * 2**20
 SHARD_SECONDS = 1800.0  # of audio: what an interruption may cost
-
-
-def utterance_keys(corpus: Corpus, table: CutTable) -> list[str]:
-    """Return an identity of each utterance's audio that all manifests over the same corpus share.
-
-    `prepare` stores the loudness of every utterance to all its digits. Manifests of other programs do not
-    have it: there size and time of the audio file, or else the corpus fingerprint, stand in for it.
-    """
-    lengths = table.num_samples.tolist()
-    parts = ((corpus.name, name, lengths[i], _content(corpus, table, i)) for i, name in enumerate(table.ids))
-    return [hashlib.sha256(repr(part).encode()).hexdigest()[:24] for part in parts]
-
-
-def _content(corpus: Corpus, table: CutTable, index: int) -> tuple:
-    rms = table.rms(index)
-    if rms is not None:
-        return ("rms", rms)
-    audio = table.audio_of(index)
-    if audio is None or not os.path.isfile(audio[0]):
-        return ("fingerprint", corpus.fingerprint)
-    found = os.stat(audio[0])
-    return ("file", audio[1], found.st_size, found.st_mtime_ns)
-
-
-@dataclass
-class FrameFeatures:
-    """Frame-level hidden states of some utterances: views of memory-mapped arrays.
-
-    Attributes:
-        arrays: one (T, L + 1, D) view per utterance.
-    """
-
-    arrays: list[np.ndarray]
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """(N,) frames."""
-        return np.array([len(array) for array in self.arrays], np.int64)
-
-    def batch(self, indices: Iterable[int]) -> tuple[Tensor, Tensor]:
-        """Return float32 features (B, T, L + 1, D), zero-padded at the end, and their lengths (B,)."""
-        chosen = [self.arrays[i] for i in indices]
-        lengths = [len(array) for array in chosen]
-        padded = np.zeros((len(chosen), max(lengths), *chosen[0].shape[1:]), np.float32)
-        for row, array in zip(padded, chosen, strict=True):
-            row[: len(array)] = array
-        return torch.from_numpy(padded), torch.tensor(lengths)
-
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation (L + 1, D) over all frames; sums are kept in float64."""
-        total = square = np.zeros(self.arrays[0].shape[1:])
-        for array in self.arrays:
-            wide = array.astype(np.float64)
-            total, square = total + wide.sum(axis=0), square + np.square(wide).sum(axis=0)
-        mean = total / self.lengths.sum()
-        variance = np.maximum(square / self.lengths.sum() - mean**2, 0.0)
-        return torch.from_numpy(mean).float(), torch.from_numpy(np.sqrt(variance)).float()
 
 
 class FeatureCache:
@@ -143,34 +82,27 @@ class FeatureCache:
         known = self._frames if frames else self._pooled
         keys = utterance_keys(corpus, table)
         missing = [i for i, key in enumerate(keys) if key not in known and key not in self.unreadable]
-        parts = list(self._parts(table, missing, frames))
-        started = time.monotonic()
+        parts = self._parts(table, missing, frames)
         for number, part in enumerate(parts, start=1):
             self._encode(table.select(part), [keys[i] for i in part], frames)
-            logger.info(
-                "encoded %d of %d parts, %.0f s so far", number, len(parts), time.monotonic() - started
-            )
+            logger.info("encoded part %d of %d: %d utterances", number, len(parts), len(part))
 
-    def _parts(self, table: CutTable, missing: list[int], frames: bool) -> Iterator[list[int]]:
+    def _parts(self, table: CutTable, missing: list[int], frames: bool) -> list[list[int]]:
         """Cut the missing utterances, sorted by length, into shards."""
-        width = (
-            (self.upstream.num_layers + 1)
-            * self.upstream.hidden_size
-            * np.dtype(DTYPES[self.frame_dtype]).itemsize
-        )
+        width = (self.upstream.num_layers + 1) * self.upstream.hidden_size  # numbers per frame
         rate = self.upstream.sample_rate / self.upstream.downsample_rate  # frames per second
-        limit = min(SHARD_SECONDS, SHARD_BYTES / (width * rate)) if frames else SHARD_SECONDS
-        part: list[int] = []
-        seconds = 0.0
+        per_second = width * rate * np.dtype(DTYPES[self.frame_dtype]).itemsize
+        limit = min(SHARD_SECONDS, SHARD_BYTES / per_second) if frames else SHARD_SECONDS
+        parts: list[list[int]] = []
+        room = 0.0
         for i in sorted(missing, key=lambda i: int(table.num_samples[i])):
-            length = int(table.num_samples[i]) / 16000
-            if part and seconds + length > limit:
-                yield part
-                part, seconds = [], 0.0
-            part.append(i)
-            seconds += length
-        if part:
-            yield part
+            seconds = int(table.num_samples[i]) / 16000
+            if seconds > room:
+                parts.append([])
+                room = limit
+            parts[-1].append(i)
+            room -= seconds
+        return parts
 
     def _encode(self, table: CutTable, keys: list[str], frames: bool) -> None:
         names = dict(zip(table.ids, keys, strict=True))
@@ -227,7 +159,7 @@ class FeatureCache:
         """Return the indices of the utterances that could be encoded (after `fill`)."""
         return [i for i, key in enumerate(utterance_keys(corpus, table)) if key not in self.unreadable]
 
-    def pooled(self, corpus: Corpus, table: CutTable) -> Tensor:
+    def pooled(self, corpus: Corpus, table: CutTable) -> torch.Tensor:
         """Return (N, L + 1, D) float32 means over time, in the order of the table (after `fill`)."""
         places = [self._pooled[key] for key in utterance_keys(corpus, table)]
         return torch.from_numpy(np.stack([self._array(file)[row] for file, row in places]))

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from speechssl.data.cuts import Corpus
+from speechssl.errors import UserError
 from speechssl.hub import load_upstream, weights_sha256
 from speechssl.interfaces import Upstream
 from speechssl.probe.cache import FeatureCache
@@ -28,6 +29,14 @@ class EncodingSettings:
     frame_dtype: str
     max_seconds: float
     num_workers: int
+
+    def __post_init__(self) -> None:
+        if self.device not in ("cpu", "cuda"):
+            raise UserError(
+                f"device expects cpu or cuda, found {self.device!r}; choose a GPU with CUDA_VISIBLE_DEVICES"
+            )
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise UserError("device=cuda, but PyTorch finds no CUDA device; use cpu, or see speechssl doctor")
 
 
 class Encoder:

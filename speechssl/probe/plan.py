@@ -57,14 +57,18 @@ class TaskPlan:
         """Return the task on a corpus; raises UserError for a setting it does not have."""
         cls = registry.module("downstream", self.name).TASK
         registry.check_arguments(cls, self.arguments, f"task {self.name}")
-        return cls(corpus, **self.arguments)
+        task = cls(corpus, **self.arguments)
+        for name in ("steps", "batch_size", "eval_every"):
+            if getattr(task, name) < 1:
+                raise UserError(f"{name} of task {self.name} must be at least 1, found {getattr(task, name)}")
+        if not task.lrs or min(task.lrs) <= 0 or len(set(task.lrs)) < len(task.lrs):
+            raise UserError(f"lrs of task {self.name} must be different and above 0, found {list(task.lrs)}")
+        return task
 
 
 def read_tasks(
     value: str | Sequence[str],
-    *,
-    training: Mapping[str, Any],
-    standardize: bool,
+    probe: Mapping[str, Any],
     label: str | Mapping[str, str] | None,
     extra: Mapping[str, Any],
 ) -> list[TaskPlan]:
@@ -72,9 +76,8 @@ def read_tasks(
 
     Args:
         value: the name or names.
-        training: replacements of steps, batch_size, eval_every, lrs and clip_norm; None leaves the task's
-            own.
-        standardize: see `speechssl.probe.heads.Standardize`; part of the protocol's name.
+        probe: "standardize" (part of the protocol's name), and replacements of `TRAINING` settings; None
+            leaves the task's own.
         label: column with the labels, for one task or {task: column}.
         extra: further constructor arguments, for a single task only.
     """
@@ -86,14 +89,14 @@ def read_tasks(
     for name in names:
         task, given = configs.load("downstream", name)
         size = configs.split_name("downstream", name)[1]
-        given |= {key: training[key] for key in TRAINING if training.get(key) is not None}
         column = label.get(task) if isinstance(label, Mapping) else label
+        given |= {key: probe[key] for key in TRAINING if probe.get(key) is not None}
         given |= dict(extra) | ({"label": column} if column else {})
-        protocol = size + ("+standardize" if standardize else "") + (f"+label={column}" if column else "")
-        pooled = registry.module("downstream", task).TASK.pooled
-        plans.append(TaskPlan(task, size, given, protocol, pooled))
-    found = [plan.name for plan in plans]
-    if len(set(found)) < len(found) or not found:
+        protocol = (
+            size + ("+standardize" if probe["standardize"] else "") + (f"+label={column}" if column else "")
+        )
+        plans.append(TaskPlan(task, size, given, protocol, registry.module("downstream", task).TASK.pooled))
+    if len({plan.name for plan in plans}) < len(plans) or not plans:
         raise UserError(f"expected different tasks, found {', '.join(names) or 'none'}")
     return plans
 

@@ -1,48 +1,20 @@
 """One result: train the grid of heads on cached features, select on dev, read test once."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
-from speechssl.data.cuts import Corpus, CutTable
+from speechssl.data.cuts import Corpus
 from speechssl.errors import UserError
-from speechssl.files import atomic_path, write_json
-from speechssl.interfaces import DownstreamTask, Examples
+from speechssl.interfaces import DownstreamTask, Examples, Metric
 from speechssl.probe.batches import HeadBatches, Split
 from speechssl.probe.cache import FeatureCache
 from speechssl.probe.grid import Grid, evaluate_head
 from speechssl.probe.heads import Standardize, build_head
+from speechssl.probe.result import Outcome, Place
 from speechssl.train.loop import Trainer
 
-FORMAT = 1  # of a probe's export/config.json
 SAVE_EVERY = 5000  # steps; shorter trainings are saved at their end only
-
-
-@dataclass
-class Outcome:
-    """What one grid of heads gave.
-
-    Attributes:
-        grid: the trained heads with their dev curves.
-        metrics: of the selected head on test.
-        records: per test utterance, in the order of `cuts`.
-        cuts: the test utterances.
-        sizes: utterances per split.
-        unreadable: utterances left out of all splits.
-    """
-
-    grid: Grid
-    metrics: dict[str, float]
-    records: list[dict[str, Any]]
-    cuts: CutTable
-    sizes: dict[str, int]
-    unreadable: int
-    seconds: dict[str, float]
 
 
 class Probe:
@@ -82,29 +54,28 @@ class Probe:
         self.seconds["features"] += time.monotonic() - started
         return Examples(cuts, labels), features
 
-    def run(self, seed: int, folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> Outcome:
-        """Train, select and test; an interrupted training in `folder` is continued."""
+    def run(self, place: Place) -> Outcome:
+        """Train, select and test; an interrupted training is continued."""
+        self.unreadable, self.seconds = 0, dict.fromkeys(self.seconds, 0.0)
         examples, train = self.examples("train")
         _, dev = self.examples("dev")
-        grid = self.build(train, seed)
+        grid = self.build(train, place.seed)
         weights = self.task.sample_weights(examples)
         started = time.monotonic()
-        self.fit(
-            grid, HeadBatches(train, self.task.batch_size, seed, weights), dev, seed, folder, settings, config
-        )
+        self.fit(grid, HeadBatches(train, self.task.batch_size, place.seed, weights), dev, place)
         self.seconds["training"] = time.monotonic() - started
         examples, test = self.examples("test")  # first looked at when everything has been chosen
         started = time.monotonic()
-        metric = evaluate_head(
-            grid, grid.best[grid.selected()], test.scoring_batches(), self.task.metric(), self.device
-        )
+        metric = self.evaluate(grid, grid.best[grid.selected()], test)
         self.seconds["test"] = time.monotonic() - started
         found = {record["id"]: record for record in metric.records()}
         records = [found[name] for name in test.ids]
         for record, speaker in zip(records, examples.cuts.column("speaker"), strict=True):
             record["speaker"] = speaker
         sizes = {"train": len(train), "dev": len(dev), "test": len(test)}
-        return Outcome(grid, metric.compute(), records, examples.cuts, sizes, self.unreadable, self.seconds)
+        return Outcome(
+            grid, metric.compute(), records, examples.cuts, sizes, self.unreadable, dict(self.seconds)
+        )
 
     def build(self, train: Split, seed: int) -> Grid:
         """Return the grid before training."""
@@ -116,21 +87,16 @@ class Probe:
         standardize = Standardize(*train.moments()) if self.standardize else None
         return Grid(self.task, head, self.task.lrs, evaluations, standardize).to(self.device)
 
-    def fit(
-        self,
-        grid: Grid,
-        batches: HeadBatches,
-        dev: Split,
-        seed: int,
-        folder: Path,
-        settings: dict,
-        config: dict,
-    ) -> None:
+    def evaluate(self, grid: Grid, head: torch.nn.Module, split: Split) -> Metric:
+        """Return the task's metric, filled with what a head says of a split."""
+        return evaluate_head(grid, head, split.scoring_batches(), self.task.metric(), self.device)
+
+    def fit(self, grid: Grid, batches: HeadBatches, dev: Split, place: Place) -> None:
         """Train the heads with the common loop, scoring them on dev on a fixed schedule."""
         task = self.task
 
-        def on_evaluation(step: int) -> None:
-            grid.evaluate(step, self.scorer(grid, dev))
+        def score(head: torch.nn.Module) -> float:
+            return self.evaluate(grid, head, dev).compute()[task.monitor]
 
         trainer = Trainer(
             max_steps=task.steps,
@@ -151,28 +117,9 @@ class Probe:
             batches,
             optimizer=Grid.optimizer,
             schedule=lambda step: 1.0,
-            seed=seed,
-            run_dir=folder,
-            settings=settings,
-            config=config,
-            on_evaluation=on_evaluation,
+            seed=place.seed,
+            run_dir=place.folder,
+            settings={"settings": place.settings},
+            config=place.config,
+            on_evaluation=lambda step: grid.evaluate(step, score),
         )
-
-    def scorer(self, grid: Grid, dev: Split) -> Callable[[torch.nn.Module], float]:
-        """Return a function giving the main metric of a head on dev."""
-
-        def score(head: torch.nn.Module) -> float:
-            metric = evaluate_head(grid, head, dev.scoring_batches(), self.task.metric(), self.device)
-            return metric.compute()[self.task.monitor]
-
-        return score
-
-
-def export_head(grid: Grid, folder: Path, description: dict[str, Any]) -> None:
-    """Write the selected head, standardisation included, to `folder/export`, safetensors and JSON."""
-    state = {f"probe.{k}": v for k, v in grid.best[grid.selected()].state_dict().items()}
-    if grid.standardize is not None:
-        state |= {f"standardize.{k}": v for k, v in grid.standardize.state_dict().items()}
-    with atomic_path(folder / "export" / "model.safetensors") as temporary:
-        save_file({name: tensor.cpu().contiguous().clone() for name, tensor in state.items()}, temporary)
-    write_json(folder / "export" / "config.json", {"format": FORMAT, **description})

@@ -16,7 +16,8 @@ def test_equals_the_sum_over_all_paths() -> None:
     targets, lengths = [torch.tensor([1, 2]), torch.tensor([2])], torch.tensor([4, 3])
     expected = 0.0
     for row, target, frames in zip(logits.float().softmax(-1), targets, lengths.tolist(), strict=True):
-        paths = [p for p in itertools.product(range(3), repeat=frames) if collapse(p) == tuple(target.tolist())]
+        wanted = tuple(target.tolist())
+        paths = [p for p in itertools.product(range(3), repeat=frames) if collapse(p) == wanted]
         total = sum(torch.stack([row[t, s] for t, s in enumerate(path)]).prod() for path in paths)
         expected -= float(total.log()) / len(target) / 2
     assert float(ctc_loss(logits, lengths, targets)) == pytest.approx(expected, rel=1e-5)
@@ -26,7 +27,7 @@ def test_too_long_targets_count_nothing() -> None:
     logits = torch.zeros(1, 2, 5, requires_grad=True)
     loss = ctc_loss(logits, torch.tensor([2]), [torch.tensor([1, 2, 3])])
     loss.backward()
-    assert float(loss) == 0.0
+    assert loss.item() == 0.0
     assert not logits.grad.any()
 
 

@@ -4,7 +4,6 @@ import gzip
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +35,7 @@ def word_audio(word: str, overtone: float, generator: np.random.Generator) -> np
     return audio + 0.003 * generator.standard_normal(len(audio))
 
 
-def cut(name: str, path: Path, samples: int, speaker: str, text: str | None, custom: dict[str, Any]) -> dict:
+def cut(name: str, path: Path, samples: int, speaker: str, text: str | None, custom: dict[str, str]) -> dict:
     """One line of a lhotse manifest."""
     seconds = samples / 16000
     supervision = {

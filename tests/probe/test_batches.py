@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from speechssl.probe.batches import HeadBatches, Split
-from speechssl.probe.cache import FrameFeatures
+from speechssl.probe.frames import FrameFeatures
 
 
 def pooled(size: int) -> Split:

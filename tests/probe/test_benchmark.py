@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from speechssl.commands.main import main
 from speechssl.data.cuts import Corpus, CutTable
 from speechssl.errors import UserError
 from speechssl.hub import weights_sha256
@@ -119,6 +120,30 @@ def test_finished_rows_are_kept_and_changed_settings_replace_them(
     assert [row["steps"] for row in read_lines(tmp_path / "results.jsonl")] == [40]
 
 
+def test_remains_of_other_settings_are_removed(words: Corpus, toys: dict, tmp_path: Path) -> None:
+    short = {"steps": 4, "eval_every": 2}
+    folder = tmp_path / run("toy", "ks", str(words.path), tmp_path, short)[0]["run"]
+    (folder / "settings.json").write_text('{"settings": "others"}')
+    (folder / "remains").touch()
+    (tmp_path / "results.jsonl").unlink()
+    run("toy", "ks", str(words.path), tmp_path, short)
+    assert not (folder / "remains").exists()
+
+
+def test_commands(words: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    given = ["data=" + str(words.path), f"run_dir={tmp_path}", "probe.steps=20", "probe.eval_every=10"]
+    main(["benchmark", "upstream=[fbank,fbank_no_cmvn]", "tasks=[ks,sid]", "probe.lrs=[1e-2]", *given])
+    assert "fbank_no_cmvn │" in capsys.readouterr().out
+    assert len(read_lines(tmp_path / "results.jsonl")) == 4
+    main(["compare", f"runs={tmp_path}", "baseline=fbank", f"out={tmp_path / 'out'}"])
+    assert "| fbank_no_cmvn |" in capsys.readouterr().out
+    assert (tmp_path / "out" / "compare.md").is_file()
+    with pytest.raises(SystemExit) as stopped:
+        main(["benchmark", "upstream=fbank", "tasks=ks", *given, "probe.step=3"])
+    assert stopped.value.code == 2
+    assert "nearest: 'probe.steps'" in capsys.readouterr().err
+
+
 def test_the_same_command_gives_the_same_result(words: Corpus, toys: dict, tmp_path: Path) -> None:
     first, second = (run("toy", "ks", str(words.path), tmp_path / name)[0] for name in ("a", "b"))
     for name in ("metrics", "ci95", "dev", "lr", "grid", "curves", "layer_weights", "groups"):
@@ -205,6 +230,8 @@ def test_corpus_statistics_are_found_for_upstreams_that_want_them(words: Corpus,
         ({"device": "tpu"}, "cpu or cuda"),
         ({"label": "genre"}, "two classes"),
         ({"upstream": ["toy", "toy"]}, "name them yourself"),
+        ({"probe": {"eval_every": 0}}, "at least 1"),
+        ({"probe": {"lrs": [0.1, 0.1]}}, "must be different"),
     ],
 )
 def test_wrong_input_is_explained(

@@ -11,6 +11,7 @@ from speechssl.hub import weights_sha256
 from speechssl.interfaces import Features, Upstream
 from speechssl.probe import cache as caching
 from speechssl.probe.cache import FeatureCache
+from speechssl.probe.frames import FrameFeatures
 
 
 class Ramp(Upstream):
@@ -146,7 +147,7 @@ def test_damaged_and_overflowing_features_are_reported(words: Corpus, tmp_path: 
 def test_moments_are_those_of_all_frames() -> None:
     generator = np.random.default_rng(0)
     arrays = [generator.normal(3.0, 2.0, (n, 2, 4)).astype(np.float32) for n in (5, 17, 1)]
-    mean, std = caching.FrameFeatures(arrays).moments()
+    mean, std = FrameFeatures(arrays).moments()
     joined = np.concatenate(arrays).astype(np.float64)
     np.testing.assert_allclose(mean, joined.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(std, joined.std(axis=0), atol=1e-6)

@@ -1,5 +1,3 @@
-import itertools
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,7 @@ from torch import Tensor, nn
 
 from speechssl.interfaces import DownstreamTask
 from speechssl.probe.batches import HeadBatches, Split
-from speechssl.probe.cache import FrameFeatures
+from speechssl.probe.frames import FrameFeatures
 from speechssl.probe.grid import Grid, evaluate_head
 from speechssl.probe.heads import ProbeHead, Standardize, build_head
 from speechssl.train.loop import Trainer
@@ -97,7 +95,7 @@ def test_equals_a_plain_loop_with_clipping_active() -> None:
     grid = Grid(task, head, [1e-2, 1e-3], 1)
     fit(grid)
     optimizer, clipped = torch.optim.Adam(head.parameters(), lr=1e-3), 0
-    for batch in itertools.islice(batches().iterate(0), 50):
+    for batch in [batch for batch, _ in zip(batches().iterate(0), range(50), strict=False)]:
         optimizer.zero_grad()
         task.loss(*head(batch.features, batch.lengths), batch.labels)["loss"].backward()
         clipped += int(nn.utils.clip_grad_norm_(head.parameters(), 1.0) > 1.0)
@@ -126,8 +124,8 @@ def test_a_diverged_head_leaves_the_others_alone() -> None:
     assert all(bool(p.isfinite().all()) for p in mixed.parameters())
     assert float(mixed.heads[0].head.linear.weight.detach().abs().max()) > 1e5
     losses = mixed(next(batches().iterate(0)))
-    assert not math.isfinite(float(losses["loss_1e+06"]))
-    assert math.isfinite(losses["loss"].item())
+    assert not np.isfinite(float(losses["loss_1e+06"]))
+    assert np.isfinite(losses["loss"].item())
 
 
 def scripted(grid: Grid, scores: list[list[float]]) -> None:
@@ -149,7 +147,7 @@ def test_the_first_of_equal_best_steps_is_kept() -> None:
 
 def test_the_best_learning_rate_is_chosen_by_dev() -> None:
     grid = make_grid([1e-1, 1e-2, 1e-3])
-    scripted(grid, [[0.5, 0.6, math.nan], [0.4, 0.8, 0.8]])
+    scripted(grid, [[0.5, 0.6, np.nan], [0.4, 0.8, 0.8]])
     assert grid.selected() == 1
     lowest = Grid(TinyErrorTask(), build_head(TinyTask(), 4, 6, 160, seed=3), [1e-1, 1e-2], 10)
     scripted(lowest, [[50.0, 60.0], [40.0, 45.0], [40.0, 35.0]])

@@ -7,7 +7,7 @@ from speechssl.probe.plan import read_data, read_tasks, read_upstreams
 
 
 def tasks(value: str | list[str], **settings: object) -> list:
-    given = {"training": {}, "standardize": False, "label": None, "extra": {}} | settings
+    given = {"probe": {"standardize": False}, "label": None, "extra": {}} | settings
     return read_tasks(value, **given)
 
 
@@ -25,7 +25,7 @@ def test_upstreams_are_named_after_themselves_or_by_the_user(tmp_path: Path) -> 
 
 
 def test_command_line_settings_replace_those_of_the_task() -> None:
-    plan = tasks("ks/debug", training={"steps": 7, "lrs": None, "batch_size": None})[0]
+    plan = tasks("ks/debug", probe={"standardize": False, "steps": 7, "lrs": None, "batch_size": None})[0]
     assert plan.arguments["steps"] == 7
     assert plan.arguments["lrs"] == [0.1, 0.01, 0.001]
     assert "batch_size" not in plan.arguments
@@ -34,7 +34,7 @@ def test_command_line_settings_replace_those_of_the_task() -> None:
 
 def test_the_protocol_names_what_is_not_plain() -> None:
     assert [plan.protocol for plan in tasks(["ks", "asr/debug"])] == ["base", "debug"]
-    plan = tasks("ks", standardize=True, label={"ks": "digit"})[0]
+    plan = tasks("ks", probe={"standardize": True}, label={"ks": "digit"})[0]
     assert plan.protocol == "base+standardize+label=digit"
     assert plan.arguments["label"] == "digit"
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from speechssl import configs, registry, testing
 from speechssl.errors import UserError
@@ -98,6 +99,24 @@ def test_snapshot() -> None:
     }
     changed = (snapshot["clean"] != snapshot["altered"]).float().mean()
     assert 0.02 < changed < 0.6
+
+
+def test_a_step_on_an_accelerator_never_waits_for_it() -> None:
+    """Fake tensors refuse every read of a value and every shape that depends on one."""
+    with FakeTensorMode(), torch.device("cuda"):
+        sizes = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
+        upstream = Tera(**sizes, frontend="features")
+        for settings in ({}, {"mask_allow_overlap": False, "noise_per": "utterance"}, {"mask_proportion": 0}):
+            task = TeraPretraining(upstream, **settings).train()
+            clean, lengths, seeds = (
+                torch.randn(3, 200, 80),
+                torch.tensor([200, 90, 7]),
+                torch.tensor([1, 2, 3]),
+            )
+            altered = task.alteration(clean, lengths, seeds)
+            assert task.score(task.reconstruct(altered.features, lengths), clean, altered)["loss"].is_cuda
+        with pytest.raises(DataDependentOutputException):  # what a read would have raised
+            upstream.transform(clean, lengths, look=True)
 
 
 def test_wrong_objectives() -> None:

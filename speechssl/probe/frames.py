@@ -1,0 +1,43 @@
+"""Frame-level features that lie in memory-mapped arrays."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass
+class FrameFeatures:
+    """Frame-level hidden states of some utterances: views of memory-mapped arrays.
+
+    Attributes:
+        arrays: one (T, L + 1, D) view per utterance.
+    """
+
+    arrays: list[np.ndarray]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) frames."""
+        return np.array([len(array) for array in self.arrays], np.int64)
+
+    def batch(self, indices: Iterable[int]) -> tuple[Tensor, Tensor]:
+        """Return float32 features (B, T, L + 1, D), zero-padded at the end, and their lengths (B,)."""
+        chosen = [self.arrays[i] for i in indices]
+        lengths = [len(array) for array in chosen]
+        padded = np.zeros((len(chosen), max(lengths), *chosen[0].shape[1:]), np.float32)
+        for row, array in zip(padded, chosen, strict=True):
+            row[: len(array)] = array
+        return torch.from_numpy(padded), torch.tensor(lengths)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation (L + 1, D) over all frames; sums are kept in float64."""
+        total = square = np.zeros(self.arrays[0].shape[1:])
+        for array in self.arrays:
+            wide = array.astype(np.float64)
+            total, square = total + wide.sum(axis=0), square + np.square(wide).sum(axis=0)
+        mean = total / self.lengths.sum()
+        variance = np.maximum(square / self.lengths.sum() - mean**2, 0.0)
+        return torch.from_numpy(mean).float(), torch.from_numpy(np.sqrt(variance)).float()
