@@ -24,12 +24,8 @@ def main() -> None:
 
     difference = (torch.stack(loop()) - frontend(waveforms, lengths)[0]).abs().max().item()
     if difference > TOLERANCE:
-        raise SystemExit(
-            f"the two sides differ by {difference:.1e}, more than {TOLERANCE:.0e}: nothing was timed"
-        )
-    seconds = interleave(
-        {"torchaudio loop": loop, "speechssl": lambda: frontend(waveforms, lengths)}, given.rounds
-    )
+        raise SystemExit(f"the two sides differ by {difference:.1e}, more than {TOLERANCE:.0e}: nothing was timed")
+    seconds = interleave({"torchaudio loop": loop, "speechssl": lambda: frontend(waveforms, lengths)}, given.rounds)
     title = f"fbank, {given.mels} bins, {given.clips} clips of {given.seconds:g} s"
     report(title, seconds, f"largest difference {difference:.1e} in log energy", given)
 

@@ -33,9 +33,7 @@ def main() -> None:
 
     difference = (theirs() - frontend(waveforms, lengths)[0]).abs().max().item()
     if difference > TOLERANCE:
-        raise SystemExit(
-            f"the two sides differ by {difference:.1e}, more than {TOLERANCE:.0e}: nothing was timed"
-        )
+        raise SystemExit(f"the two sides differ by {difference:.1e}, more than {TOLERANCE:.0e}: nothing was timed")
     seconds = interleave({"s3prl": theirs, "speechssl": lambda: frontend(waveforms, lengths)}, given.rounds)
     title = f"log-mel, 80 bins, {given.clips} clips of {given.seconds:g} s"
     report(title, seconds, f"largest difference {difference:.1e} after normalisation", given)

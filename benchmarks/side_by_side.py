@@ -37,9 +37,7 @@ def arguments(description: str, **defaults: Any) -> argparse.Namespace:
     }
     parser = argparse.ArgumentParser(description=description)
     for name, default in options.items():
-        parser.add_argument(
-            f"--{name}", type=type(default), default=default, help=f"{texts.get(name, '')} ({default})"
-        )
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{texts.get(name, '')} ({default})")
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write the result to this file")
     given = parser.parse_args()
     if given.rounds < 7:
@@ -113,9 +111,7 @@ def environment() -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cpu": facts.get("model name", platform.processor() or platform.machine()),
-        "cpu_flags": sorted(
-            flag for flag in facts.get("flags", "").split() if flag.startswith(("avx", "amx", "fma"))
-        ),
+        "cpu_flags": sorted(flag for flag in facts.get("flags", "").split() if flag.startswith(("avx", "amx", "fma"))),
         "cpus": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),

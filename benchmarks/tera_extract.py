@@ -46,9 +46,7 @@ def main() -> None:
     if difference > TOLERANCE[given.precision]:
         raise SystemExit(f"hidden states differ by {difference:.1e}: nothing was timed")
     seconds = interleave({"s3prl": run_theirs, "speechssl": run_ours}, given.rounds)
-    title = (
-        f"TERA {given.size} extraction, {given.clips} clips of {given.seconds:g} s, ours in {given.precision}"
-    )
+    title = f"TERA {given.size} extraction, {given.clips} clips of {given.seconds:g} s, ours in {given.precision}"
     report(title, seconds, f"largest difference of hidden states {difference:.1e}", given)
 
 

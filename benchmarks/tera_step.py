@@ -102,9 +102,7 @@ def main() -> None:
 
 
 @torch.no_grad()
-def compare(
-    task: TeraPretraining, theirs: Theirs, altered: tuple, clean: torch.Tensor, lengths: torch.Tensor
-) -> float:
+def compare(task: TeraPretraining, theirs: Theirs, altered: tuple, clean: torch.Tensor, lengths: torch.Tensor) -> float:
     """Return the relative difference of both losses without dropout; end the program if it is too large."""
     task.eval()
     theirs.eval()

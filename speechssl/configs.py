@@ -27,7 +27,11 @@ from speechssl import registry
 from speechssl.errors import UserError, nearest
 
 CONF = Path(__file__).parent / "conf"
-OPEN_NODES = ("upstream", "task", "options")  # constructor arguments: checked against the signature, not the YAML
+OPEN_NODES = (
+    "upstream",
+    "task",
+    "options",
+)  # constructor arguments: checked against the signature, not the YAML
 
 
 class FamilyFolders(SearchPathPlugin):
@@ -73,7 +77,9 @@ def split_name(kind: str, name: str) -> tuple[str, str]:
     known = registry.sizes(kind, family)
     size = size or "base"
     if size not in known:
-        raise UserError(f"{kind} {family} has no configuration {size!r}; known: {', '.join(known)}{nearest(size, known)}")
+        raise UserError(
+            f"{kind} {family} has no configuration {size!r}; known: {', '.join(known)}{nearest(size, known)}"
+        )
     return family, size
 
 

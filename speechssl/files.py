@@ -77,10 +77,14 @@ def load_torch(path: str | Path, allowed: list[Callable | tuple[Callable, str]] 
     except pickle.UnpicklingError as error:
         found = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "")
         if found:
-            raise UserError(f"{path} carries code and was refused, nothing was run ({found.split('.  ')[0]})") from error
+            raise UserError(
+                f"{path} carries code and was refused, nothing was run ({found.split('.  ')[0]})"
+            ) from error
         raise UserError(f"{path} is not a readable checkpoint (damaged, or another format)") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__}: damaged or another format)") from error
+        raise UserError(
+            f"{path} is not a readable checkpoint ({type(error).__name__}: damaged or another format)"
+        ) from error
 
 
 def load_safetensors(path: str | Path) -> dict:

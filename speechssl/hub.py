@@ -104,7 +104,9 @@ def _from_folder(path: Path, overrides: dict[str, Any]) -> Upstream:
     if not isinstance(description, dict) or not {"format", "family", "config"} <= description.keys():
         raise UserError(f"{folder / 'config.json'} does not describe an exported upstream (family, config, format)")
     if description["format"] > FORMAT:
-        raise UserError(f"{folder} has format {description['format']}, this version reads up to {FORMAT}; upgrade speechssl")
+        raise UserError(
+            f"{folder} has format {description['format']}, this version reads up to {FORMAT}; upgrade speechssl"
+        )
     weights = folder / "model.safetensors"
     state = load_safetensors(weights)
     expected = description.get("weights_sha256")

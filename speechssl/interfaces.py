@@ -90,7 +90,10 @@ class Upstream(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has to implement encode(waveforms, lengths)")
 
     def forward(
-        self, waveforms: Tensor | Sequence[Tensor], lengths: Tensor | None = None, sample_rate: int | None = None
+        self,
+        waveforms: Tensor | Sequence[Tensor],
+        lengths: Tensor | None = None,
+        sample_rate: int | None = None,
     ) -> Features:
         """Return hidden states of a padded (B, S) tensor with lengths, or of a list of 1-D tensors.
 

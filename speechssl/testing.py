@@ -55,9 +55,7 @@ def check_upstream(upstream: Upstream) -> None:
         assert error <= TOLERANCE, f"the order of the batch matters: {error:.2e}"
         short = upstream([torch.zeros(10)])
         assert short.lengths.tolist() == [short.hidden_states[0].shape[1]], "too short audio is not padded"
-        assert all(bool(torch.isfinite(state).all()) for state in short.hidden_states), (
-            "silence is not finite"
-        )
+        assert all(bool(torch.isfinite(state).all()) for state in short.hidden_states), "silence is not finite"
     _check_refusals(upstream)
 
 
@@ -65,9 +63,7 @@ def _check_shapes(upstream: Upstream, features: tuple, waveforms: list[Tensor]) 
     states, lengths = features
     assert len(states) == upstream.num_layers + 1, f"{len(states)} hidden states, expected num_layers + 1"
     shape = (len(waveforms), int(lengths.max()), upstream.hidden_size)
-    assert all(tuple(s.shape) == shape for s in states), (
-        f"expected {shape}, found {[tuple(s.shape) for s in states]}"
-    )
+    assert all(tuple(s.shape) == shape for s in states), f"expected {shape}, found {[tuple(s.shape) for s in states]}"
     for waveform, frames in zip(waveforms, lengths.tolist(), strict=True):
         expected = len(waveform) / upstream.downsample_rate
         assert abs(frames - expected) <= 3, (
@@ -98,9 +94,7 @@ def make_batch(lengths: list[int], seed: int = 0) -> Batch:
     padded = nn.utils.rnn.pad_sequence(waveforms, batch_first=True)
     rms = torch.stack([w.square().mean().sqrt() for w in waveforms])
     seeds = torch.arange(len(lengths)) * 7919 + 1000003 * seed + 17
-    return Batch(
-        padded, torch.tensor(lengths), [f"utterance-{i}" for i in range(len(lengths))], seeds, rms=rms
-    )
+    return Batch(padded, torch.tensor(lengths), [f"utterance-{i}" for i in range(len(lengths))], seeds, rms=rms)
 
 
 def check_pretrain_task(task: PretrainTask) -> None:
@@ -109,7 +103,8 @@ def check_pretrain_task(task: PretrainTask) -> None:
     task.eval()
     batch = make_batch([16000, 9000, 12345, 8000])
     first, again = task(batch), task(batch)
-    assert first["loss"].dim() == 0 and bool(torch.isfinite(first["loss"])), "loss must be a finite scalar"
+    assert first["loss"].dim() == 0, "loss must be a scalar"
+    assert bool(torch.isfinite(first["loss"])), "loss must be finite"
     assert torch.equal(first["loss"], again["loss"]), "the loss is not a function of the batch and its seeds"
     loose = [k for k, v in first.items() if k != "loss" and (v.requires_grad or v.dim() != 0)]
     assert not loose, f"logged values must be detached scalars: {loose}"

@@ -136,7 +136,11 @@ print("extracted")
 
 @pytest.mark.parametrize(
     "error",
-    ["ModuleNotFoundError(name)", "OSError('libtorchaudio.so: undefined symbol')", "RuntimeError('wrong CUDA version')"],
+    [
+        "ModuleNotFoundError(name)",
+        "OSError('libtorchaudio.so: undefined symbol')",
+        "RuntimeError('wrong CUDA version')",
+    ],
     ids=["absent", "broken library", "wrong build"],
 )
 def test_core_extracts_without_torchaudio(error: str) -> None:

@@ -40,7 +40,9 @@ GIVEN = ["upstream=tera/debug", "data=d", "run_dir=r"]
 
 
 def test_pretrain_composes_model_objective_and_trainer() -> None:
-    config = configs.compose("pretrain", [*GIVEN, "task.mask_proportion=0.3", "upstream.num_layers=1", "trainer.max_steps=5"])
+    config = configs.compose(
+        "pretrain", [*GIVEN, "task.mask_proportion=0.3", "upstream.num_layers=1", "trainer.max_steps=5"]
+    )
     assert config.task.mask_proportion == 0.3
     assert config.upstream.num_layers == 1
     assert config.trainer.max_steps == 5

@@ -100,7 +100,7 @@ def test_an_export_of_an_unknown_family_or_setting(exported: Path) -> None:
 def test_weights_that_do_not_fit_name_the_tensor(exported: Path) -> None:
     config = json.loads((exported / "export" / "config.json").read_text())["config"]
     edit(exported, config=config | {"intermediate_size": config["intermediate_size"] * 2})
-    with pytest.raises(UserError, match="has shape .* expected"):
+    with pytest.raises(UserError, match=r"has shape .* expected"):
         load_upstream(str(exported))
     edit(exported, config=config | {"num_layers": config["num_layers"] + 1})
     with pytest.raises(UserError, match="lacks the tensor"):

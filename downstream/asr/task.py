@@ -85,9 +85,7 @@ class SpeechRecognition(DownstreamTask):
                 f"{self.label!r}, language {self.language}); choose with label= and task.language="
             )
         reference = [texts[i] for i in kept]
-        return Examples(
-            table.select(kept), {"reference": reference, "tokens": [encode(text) for text in reference]}
-        )
+        return Examples(table.select(kept), {"reference": reference, "tokens": [encode(text) for text in reference]})
 
     def _is_spoken(self, languages: list[str | None]) -> list[bool]:
         if self.language is None:
@@ -96,20 +94,14 @@ class SpeechRecognition(DownstreamTask):
         return [name is None or str(name).lower().startswith(wanted) for name in languages]
 
     def head(self, hidden_size: int, downsample_rate: int) -> nn.Module:
-        stack = (
-            1 if self.frame_ms is None else max(1, int(self.frame_ms * 16 // downsample_rate))
-        )  # 16 samples a ms
+        stack = 1 if self.frame_ms is None else max(1, int(self.frame_ms * 16 // downsample_rate))  # 16 samples a ms
         augment = SpecAugment() if self.spec_augment else None
-        return CtcHead(
-            hidden_size, len(SYMBOLS), **self.sizes, dropout=self.dropout, stack=stack, augment=augment
-        )
+        return CtcHead(hidden_size, len(SYMBOLS), **self.sizes, dropout=self.dropout, stack=stack, augment=augment)
 
     def loss(self, outputs: Tensor, lengths: Tensor, labels: dict[str, Any]) -> dict[str, Tensor]:
         """Return the CTC loss, and the share of utterances with fewer frames than their text needs."""
         tokens = labels["tokens"]
-        needed = torch.tensor(
-            [len(row) + int((row[1:] == row[:-1]).sum()) for row in tokens], device=lengths.device
-        )
+        needed = torch.tensor([len(row) + int((row[1:] == row[:-1]).sum()) for row in tokens], device=lengths.device)
         too_short = (lengths < needed).float().mean()
         return {"loss": ctc_loss(outputs, lengths, tokens, BLANK), "too_short": too_short.detach()}
 

@@ -69,9 +69,7 @@ def _check_ogg(file: BinaryIO, size: int, path: str | Path) -> None:
     end = _page_end(tail, page) if page >= 0 else None
     if end is not None and end <= len(tail) and tail[page + 5] & END_OF_STREAM:
         return
-    raise AudioError(
-        f"{path} is truncated: an Ogg file without its end-of-stream page; fetch or convert it again"
-    )
+    raise AudioError(f"{path} is truncated: an Ogg file without its end-of-stream page; fetch or convert it again")
 
 
 def _page_end(data: bytes, page: int) -> int | None:

@@ -97,9 +97,7 @@ class Frontend(nn.Module):
         features, frames = self.unnormalized(waveforms, lengths, rms)
         return self.normalize(features, frames), frames
 
-    def unnormalized(
-        self, waveforms: Tensor, lengths: Tensor, rms: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def unnormalized(self, waveforms: Tensor, lengths: Tensor, rms: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return features (B, T, F) before normalisation, deltas included, zero in padding; frames (B,)."""
         lengths, rms = self._check(waveforms, lengths, rms)
         frames = self.num_valid_frames(lengths, waveforms.shape[1]) * (lengths >= self.min_samples)
@@ -164,8 +162,7 @@ class Frontend(nn.Module):
         fits = mean.shape == shape and std.shape == shape
         if not fits or not (mean.isfinite() & std.isfinite() & (std >= 0)).all():
             raise UserError(
-                f"expected finite mean and std of shape {shape}, "
-                f"found {tuple(mean.shape)} and {tuple(std.shape)}"
+                f"expected finite mean and std of shape {shape}, found {tuple(mean.shape)} and {tuple(std.shape)}"
             )
         std = torch.where(std < CONSTANT * (1 + mean.abs()), torch.ones_like(std), std)
         self.corpus_mean.copy_(mean)
@@ -229,9 +226,7 @@ class Frontend(nn.Module):
             raise UserError(f"{name} expects float waveforms of shape (B, S) in [-1, 1], found {found}")
         lengths = torch.as_tensor(lengths)
         if lengths.shape != waveforms.shape[:1] or lengths.is_floating_point():
-            raise UserError(
-                f"{name} expects ({waveforms.shape[0]},) integer lengths in samples, found {lengths}"
-            )
+            raise UserError(f"{name} expects ({waveforms.shape[0]},) integer lengths in samples, found {lengths}")
         shortest, longest = waveforms.shape[1], waveforms.shape[1]
         if lengths.device.type == "cpu" and lengths.numel() and not torch.compiler.is_compiling():
             shortest, longest = int(lengths.min()), int(lengths.max())

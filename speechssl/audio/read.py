@@ -69,9 +69,7 @@ def read_audio(
     with _opened(path) as file:
         rate, channels = file.samplerate, file.channels
         if channel != "mean" and not (isinstance(channel, int) and 0 <= channel < channels):
-            raise AudioError(
-                f"{path} has channels 0..{channels - 1}, found channel={channel!r}; give one, or 'mean'"
-            )
+            raise AudioError(f"{path} has channels 0..{channels - 1}, found channel={channel!r}; give one, or 'mean'")
         samples = _excerpt(file, path, start_seconds, duration_seconds)
     if channel == "mean" and channels == 1:
         channel = 0
@@ -80,9 +78,7 @@ def read_audio(
         raise AudioError(f"{path} holds NaN or infinite samples; write it again from a sound source")
     mono = resample(np.ascontiguousarray(mono), rate, sample_rate)
     if mono.size == 0:
-        raise AudioError(
-            f"{path} holds no samples at {sample_rate} Hz between {start_seconds} s and the excerpt's end"
-        )
+        raise AudioError(f"{path} holds no samples at {sample_rate} Hz between {start_seconds} s and the excerpt's end")
     return mono
 
 
@@ -96,9 +92,7 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
             yield file
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:
         reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
-        raise AudioError(
-            f"{path} cannot be read as audio ({reason}); expected wav, flac, ogg or mp3"
-        ) from error
+        raise AudioError(f"{path} cannot be read as audio ({reason}); expected wav, flac, ogg or mp3") from error
 
 
 def _excerpt(
@@ -111,8 +105,7 @@ def _excerpt(
     if not 0 <= start < file.frames or wanted <= 0:
         asked = "the end" if duration_seconds is None else f"{start_seconds + duration_seconds:.3f} s"
         raise AudioError(
-            f"{path} lasts {file.frames / rate:.3f} s; "
-            f"nothing can be read from {start_seconds:.3f} s to {asked}"
+            f"{path} lasts {file.frames / rate:.3f} s; nothing can be read from {start_seconds:.3f} s to {asked}"
         )
     if start:
         file.seek(start)

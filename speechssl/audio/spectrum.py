@@ -58,9 +58,7 @@ class BlockBuffers:
             power, mel = self.power[:rows], self.mel[:rows]
             bands = [(power[:, c:d], self.bank[c:d, a:b], mel[:, a:b]) for a, b, c, d in self.ranges]
             framed, parts = padded[:, : scratch.shape[1]], torch.view_as_real(spectrum).flatten(1)
-            self.known[rows] = Buffers(
-                scratch, framed, padded, spectrum, parts, self.squares[:rows], power, mel, bands
-            )
+            self.known[rows] = Buffers(scratch, framed, padded, spectrum, parts, self.squares[:rows], power, mel, bands)
         return self.known[rows]
 
 
@@ -93,9 +91,7 @@ def log_mel_clip_(
         torch.log(floor_(block.mel), out=log_mel)
 
 
-def log_mel_batch(
-    windowed: Tensor, fft_size: int, bank: Tensor, floor_: Callable[[Tensor], Tensor]
-) -> Tensor:
+def log_mel_batch(windowed: Tensor, fft_size: int, bank: Tensor, floor_: Callable[[Tensor], Tensor]) -> Tensor:
     """Return (B, T, F) log-mel energies of conditioned and windowed frames (B, T, W)."""
     spectrum = torch.fft.rfft(windowed, n=fft_size)
     power = spectrum.real.square() + spectrum.imag.square()

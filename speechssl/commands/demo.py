@@ -49,7 +49,14 @@ def plan(out: Path, upstream: str, minutes: float, seed: int) -> list[list[str]]
         ["prepare", "corpus=synthetic", f"out={corpus}", f"seed={seed}", f"options.num_speakers={speakers}"],
         [*pretrain, f"run_dir={untrained}", "trainer.max_steps=0"],
         [*pretrain, f"run_dir={trained}", f"trainer.max_steps={steps}", f"trainer.eval_every={every}"],
-        ["benchmark", f"upstream={systems}", f"tasks=[{','.join(TASKS)}]", f"data={data}", f"run_dir={out}", f"seeds=[{seed}]"],
+        [
+            "benchmark",
+            f"upstream={systems}",
+            f"tasks=[{','.join(TASKS)}]",
+            f"data={data}",
+            f"run_dir={out}",
+            f"seeds=[{seed}]",
+        ],
     ]
 
 

@@ -12,7 +12,17 @@ from pathlib import Path
 
 from speechssl.version import __version__
 
-CORE = ("torch", "numpy", "soundfile", "soxr", "lhotse", "lightning-fabric", "hydra-core", "safetensors", "jiwer")
+CORE = (
+    "torch",
+    "numpy",
+    "soundfile",
+    "soxr",
+    "lhotse",
+    "lightning-fabric",
+    "hydra-core",
+    "safetensors",
+    "jiwer",
+)
 OPTIONAL = {  # package: (extra, what it is for)
     "torchaudio": ("torchaudio", "parity tests and foreign upstreams"),
     "s3prl": ("s3prl", "parity tests and s3prl upstreams"),
@@ -61,11 +71,19 @@ def pairs() -> list[tuple[str, str]]:
     fix = f'type: pip install --force-reinstall "torch=={release[1]}.*" "torchaudio=={release[1]}.*"'
     drop = "or: pip uninstall torchaudio (the core does not need it)"
     if release[0] != release[1]:
-        return [("!!", f"torchaudio {torchaudio} does not fit torch {torch} and cannot be imported; {fix}; {drop}")]
+        return [
+            (
+                "!!",
+                f"torchaudio {torchaudio} does not fit torch {torch} and cannot be imported; {fix}; {drop}",
+            )
+        ]
     missing = missing_library("torchaudio")
     if missing:
         return [
-            ("!!", f"torchaudio {torchaudio} needs {missing}, which this build of torch {torch} lacks; {fix}; {drop}")
+            (
+                "!!",
+                f"torchaudio {torchaudio} needs {missing}, which this build of torch {torch} lacks; {fix}; {drop}",
+            )
         ]
     return [("ok", f"torchaudio {torchaudio} fits torch {torch}")]
 
@@ -73,7 +91,9 @@ def pairs() -> list[tuple[str, str]]:
 def missing_library(package: str) -> str:
     """Return the CUDA library a package's extension wants and no installed package has, or an empty string."""
     files = [Path(str(f.locate())) for f in metadata.files(package) or [] if f.name.endswith(".so")]
-    wanted = {name for f in files if f.is_file() for name in needed(f) if name.startswith(("libcudart", "libtorch_cuda"))}
+    wanted = {
+        name for f in files if f.is_file() for name in needed(f) if name.startswith(("libcudart", "libtorch_cuda"))
+    }
     site = files[0].parents[2] if files else Path()
     for name in sorted(wanted):
         if not any(site.glob(f"torch/lib/{name}")) and not any(site.glob(f"nvidia/**/lib/{name}")):
@@ -92,7 +112,9 @@ def optional() -> list[tuple[str, str]]:
         if package == "torchaudio" and version(package):
             continue
         found = version(package)
-        text = f"{package} {found}" if found else f"{package} not installed ({purpose}): pip install 'speechssl[{extra}]'"
+        text = (
+            f"{package} {found}" if found else f"{package} not installed ({purpose}): pip install 'speechssl[{extra}]'"
+        )
         rows.append(("ok" if found else "--", text))
     return rows
 

@@ -34,6 +34,4 @@ def run(cfg: DictConfig) -> None:
         config=config,
     )
     stages = build_stages(family, upstream, task, cfg.seed)
-    run_stages(
-        stages, Path(cfg.run_dir), pretraining.train, config=config, data_fingerprint=corpus.fingerprint
-    )
+    run_stages(stages, Path(cfg.run_dir), pretraining.train, config=config, data_fingerprint=corpus.fingerprint)

@@ -60,9 +60,7 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool])
                     with packed.open(member) as source, open(folder / name.name, "xb") as target:
                         shutil.copyfileobj(source, target)
     except (zipfile.BadZipFile, EOFError, FileExistsError) as error:
-        raise UserError(
-            f"{archive} is damaged or not what it should be ({error}); delete it and try again"
-        ) from error
+        raise UserError(f"{archive} is damaged or not what it should be ({error}); delete it and try again") from error
 
 
 def content_digest(folder: Path) -> str:

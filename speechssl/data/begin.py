@@ -44,14 +44,10 @@ def _refuse_other_settings(out: Path, before: dict[str, Any], now: dict[str, Any
     before, now = ({**s, **s.get("options", {})} for s in (before, now))
     names = sorted((before.keys() | now.keys()) - {"options"})
     changed = [
-        f"{name}={now.get(name)} (was {before.get(name)})"
-        for name in names
-        if before.get(name) != now.get(name)
+        f"{name}={now.get(name)} (was {before.get(name)})" for name in names if before.get(name) != now.get(name)
     ]
     if changed:
-        raise UserError(
-            f"{out} has other settings: {', '.join(changed)}; use those, another out=, or delete it"
-        )
+        raise UserError(f"{out} has other settings: {', '.join(changed)}; use those, another out=, or delete it")
 
 
 def _refuse_foreign_folder(out: Path) -> None:
@@ -60,9 +56,7 @@ def _refuse_foreign_folder(out: Path) -> None:
     ours = ["audio", *(f"{split}.jsonl.gz" for split in SPLITS)]
     found = [name for name in ours if (out / name).exists()]
     if found and not (out / WORK_FOLDER).is_dir():
-        raise UserError(
-            f"out={out} already holds {found[0]}, which is not ours; expected a new or empty folder"
-        )
+        raise UserError(f"out={out} already holds {found[0]}, which is not ours; expected a new or empty folder")
 
 
 def check_plan(preparation: Preparation, pack: bool) -> None:
@@ -76,18 +70,14 @@ def check_plan(preparation: Preparation, pack: bool) -> None:
             raise UserError(f"corpus {preparation.name}: the id {item.id!r} occurs twice; ids must be unique")
         seen.add(item.id)
         if item.split not in (None, "", *SPLITS):
-            raise UserError(
-                f"corpus {preparation.name}: split {item.split!r} of {item.id}; expected one of {SPLITS}"
-            )
+            raise UserError(f"corpus {preparation.name}: split {item.split!r} of {item.id}; expected one of {SPLITS}")
     unpacked = None if pack else next((item for item in items if not isinstance(item.audio, str)), None)
     if unpacked is not None:
         raise UserError(f"corpus {preparation.name} is put together from several sources; it needs pack=true")
     for view in preparation.views:
         unknown = {i for ids in view.splits.values() for i in ids} - seen
         if unknown:
-            raise UserError(
-                f"view {view.folder} of {preparation.name} names unknown items, e.g. {min(unknown)!r}"
-            )
+            raise UserError(f"view {view.folder} of {preparation.name} names unknown items, e.g. {min(unknown)!r}")
 
 
 def begin(out: Path, settings: dict[str, Any], preparation: Preparation) -> None:
@@ -96,9 +86,7 @@ def begin(out: Path, settings: dict[str, Any], preparation: Preparation) -> None
     if (work / SETTINGS_FILE).is_file():
         begun = read_json(work / SETTINGS_FILE)
         if begun["plan"] != plan or begun["format"] != FORMAT:
-            raise UserError(
-                f"files or labels of the source changed since {out} was begun; delete it and start again"
-            )
+            raise UserError(f"files or labels of the source changed since {out} was begun; delete it and start again")
     else:
         write_json(work / SETTINGS_FILE, {"format": FORMAT, "settings": settings, "plan": plan})
     if settings["pack"]:

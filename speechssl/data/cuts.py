@@ -82,13 +82,9 @@ def open_corpus(data: str | Path) -> Corpus:
         raise UserError(f"data={path} does not exist; expected a prepared folder or a lhotse cut manifest")
     manifests = {split: path / (split + SUFFIX) for split in SPLITS if (path / (split + SUFFIX)).is_file()}
     if (path / ".parts").is_dir() and not (path / CORPUS_FILE).is_file():
-        raise UserError(
-            f"{path} is only half prepared; run the same `speechssl prepare` command again to finish it"
-        )
+        raise UserError(f"{path} is only half prepared; run the same `speechssl prepare` command again to finish it")
     if not manifests:
-        raise UserError(
-            f"{path} holds no manifests; make them: speechssl prepare corpus=folder source={path} out=..."
-        )
+        raise UserError(f"{path} holds no manifests; make them: speechssl prepare corpus=folder source={path} out=...")
     if not (path / CORPUS_FILE).is_file():
         return Corpus(path, path.resolve().name, "", "", list(manifests), {}, manifests)
     info = read_json(path / CORPUS_FILE)

@@ -55,13 +55,9 @@ def _copy(url: str, write: Callable[[bytes], object], timeout_seconds: float) ->
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with (
         urllib.request.urlopen(url, timeout=timeout_seconds) as response,
-        Progress(
-            *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
-        ) as progress,
+        Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress,
     ):
-        announced = response.headers.get(
-            "Content-Length"
-        )  # absent where the server packs the archive on demand
+        announced = response.headers.get("Content-Length")  # absent where the server packs the archive on demand
         total = int(announced) if announced else None
         bar, received = progress.add_task(url.rsplit("/", 1)[-1], total=total), 0
         while chunk := response.read(CHUNK_BYTES):

@@ -118,9 +118,7 @@ class _Engine:
             SYNCHRONOUS, BUFFER_MILLISECONDS, os.fsencode(self._home), DONT_EXIT
         )
         if self.sample_rate <= 0:
-            raise UserError(
-                f"espeak-ng does not start with the data of {data}; reinstall it: {_HOW_TO_INSTALL}"
-            )
+            raise UserError(f"espeak-ng does not start with the data of {data}; reinstall it: {_HOW_TO_INSTALL}")
         self._callback = Callback(self._receive)  # kept: the library holds only the address
         self._library.espeak_SetSynthCallback(self._callback)
 
@@ -136,9 +134,7 @@ class _Engine:
         with self._lock:
             name = f"{language}+{self._variant(voice)}"
             if self._library.espeak_SetVoiceByName(name.encode()) != 0:
-                raise UserError(
-                    f"espeak-ng has no language {language!r}; expected one such as en-us, de or fr"
-                )
+                raise UserError(f"espeak-ng has no language {language!r}; expected one such as en-us, de or fr")
             for parameter, value in zip((RATE, PITCH, RANGE), prosody, strict=True):
                 self._library.espeak_SetParameter(parameter, value, 0)
             for parameter, value in ((VOLUME, QUIET), (PUNCTUATION, 0), (CAPITALS, 0), (WORD_GAP, 0)):
@@ -154,9 +150,7 @@ class _Engine:
     def _variant(self, voice: Voice) -> str:
         """Return the name of the voice's file, which is written when the voice speaks first."""
         content = voice.as_file().encode()
-        name = (
-            "v" + hashlib.sha256(content).hexdigest()[:16]
-        )  # a leading digit would number a built-in variant
+        name = "v" + hashlib.sha256(content).hexdigest()[:16]  # a leading digit would number a built-in variant
         path = self._variants / name
         if not path.exists():
             path.write_bytes(content)
@@ -175,9 +169,7 @@ def _locate() -> tuple[str, Path]:
     try:
         return espeakng_loader.get_library_path(), Path(espeakng_loader.get_data_path())
     except RuntimeError as error:
-        raise UserError(
-            f"espeakng-loader is incomplete ({error}); reinstall it: {_HOW_TO_INSTALL}"
-        ) from error
+        raise UserError(f"espeakng-loader is incomplete ({error}); reinstall it: {_HOW_TO_INSTALL}") from error
 
 
 def _link_data(data: Path, home: Path) -> None:

@@ -27,9 +27,7 @@ def write_corpus(out: Path, preparation: Preparation, records: Records, settings
     """Write everything but the audio; `corpus.json` of the corpus itself comes last."""
     seed = settings["seed"]
     readable = [item for item in preparation.items if "skipped" not in records[item.id]]
-    readable.sort(
-        key=lambda item: (hash64(f"order/{seed}/{item.id}"), item.id)
-    )  # the shuffle, once and for all
+    readable.sort(key=lambda item: (hash64(f"order/{seed}/{item.id}"), item.id))  # the shuffle, once and for all
     splits = assign_splits(readable, preparation.shares)
     members = {split: [item for item in readable if splits[item.id] == split] for split in SPLITS}
     skipped = [item for item in preparation.items if "skipped" in records[item.id]]
@@ -44,9 +42,7 @@ def write_corpus(out: Path, preparation: Preparation, records: Records, settings
     write_json(out / CORPUS_FILE, info)
 
 
-def _write_view(
-    out: Path, preparation: Preparation, view: View, readable: list[Item], records: Records
-) -> None:
+def _write_view(out: Path, preparation: Preparation, view: View, readable: list[Item], records: Records) -> None:
     folder = out / view.folder
     wanted = {split: set(ids) for split, ids in view.splits.items()}
     members = {split: [item for item in readable if item.id in ids] for split, ids in wanted.items()}
@@ -69,9 +65,7 @@ def _describe(
     if not members:
         raise UserError(f"{view or preparation.name}: not one of its utterances could be read")
     for split, items in members.items():
-        write_manifest(
-            folder / (split + SUFFIX), (cut_of(item, records[item.id], folder, out) for item in items)
-        )
+        write_manifest(folder / (split + SUFFIX), (cut_of(item, records[item.id], folder, out) for item in items))
     rows = {split: item_rows(items, records) for split, items in members.items()}
     return {
         "format": FORMAT,
@@ -79,9 +73,7 @@ def _describe(
         "view": view,
         "fold": fold,
         "licence": preparation.licence,
-        "splits": {
-            s: duration_summary([records[i.id]["samples"] for i in items]) for s, items in members.items()
-        },
+        "splits": {s: duration_summary([records[i.id]["samples"] for i in items]) for s, items in members.items()},
         "fingerprint": fingerprint(preparation.name, view, fold, rows),
         "statistics": {},
     }

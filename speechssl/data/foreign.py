@@ -12,9 +12,7 @@ import numpy as np
 from speechssl.data.shards import SAMPLE_RATE
 from speechssl.errors import AudioError
 
-MISMATCH_SECONDS = (
-    0.01  # by default lhotse fills up to 0.5 s of missing audio with its mirror image, silently
-)
+MISMATCH_SECONDS = 0.01  # by default lhotse fills up to 0.5 s of missing audio with its mirror image, silently
 
 
 def read_cut(text: str, root: str, identifier: str) -> np.ndarray:

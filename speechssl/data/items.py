@@ -12,9 +12,7 @@ import numpy as np
 
 SPLITS = ("train", "dev", "test")
 
-Samples = Callable[
-    [], tuple[np.ndarray, int]
-]  # gives mono float32 samples (S,) in [-1, 1] and their rate in Hz
+Samples = Callable[[], tuple[np.ndarray, int]]  # gives mono float32 samples (S,) in [-1, 1] and their rate in Hz
 
 
 @dataclass

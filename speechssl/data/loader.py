@@ -86,9 +86,7 @@ def _samples(seconds: float, name: str) -> int:
 def _long_enough(table: CutTable, min_seconds: float) -> CutTable:
     kept = np.flatnonzero(table.num_samples >= min_seconds * SAMPLE_RATE)
     if len(kept) == 0:
-        raise UserError(
-            f"none of the {len(table)} utterances lasts {min_seconds} s; expected longer audio to train on"
-        )
+        raise UserError(f"none of the {len(table)} utterances lasts {min_seconds} s; expected longer audio to train on")
     if len(kept) == len(table):
         return table
     logger.warning("%d utterances shorter than %s s are left out", len(table) - len(kept), min_seconds)

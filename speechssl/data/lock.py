@@ -27,9 +27,7 @@ def only_one(work: Path) -> Iterator[None]:
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"out={work.parent} cannot be made ({error.strerror}); choose another folder"
-        ) from error
+        raise UserError(f"out={work.parent} cannot be made ({error.strerror}); choose another folder") from error
     with open(work / "lock", "w") as file:
         if fcntl is not None:
             _wait_until_alone(file, work)
@@ -52,7 +50,5 @@ def _wait_until_alone(file: IO, work: Path) -> None:
             return
         except BlockingIOError as error:
             if time.monotonic() > deadline:
-                raise UserError(
-                    f"another process is preparing {work.parent}; wait for it, or end it first"
-                ) from error
+                raise UserError(f"another process is preparing {work.parent}; wait for it, or end it first") from error
         time.sleep(0.05)

@@ -69,9 +69,7 @@ def cut_of(item: Item, record: dict[str, Any], folder: Path, out: Path) -> dict[
     }
 
 
-def _recording(
-    identifier: str, source: str, rate: int, num_samples: int, num_channels: int
-) -> dict[str, Any]:
+def _recording(identifier: str, source: str, rate: int, num_samples: int, num_channels: int) -> dict[str, Any]:
     channels = list(range(num_channels))
     return {
         "id": identifier,

@@ -184,9 +184,7 @@ def read_item(item: Item) -> tuple[np.ndarray, int]:
         return samples, rate
     first, last = round(start * SAMPLE_RATE), len(samples) if stop is None else round(stop * SAMPLE_RATE)
     if last > len(samples) + LENGTH_TOLERANCE:
-        raise AudioError(
-            f"ends after {len(samples) / SAMPLE_RATE:.2f} s, {last / SAMPLE_RATE:.2f} s were expected"
-        )
+        raise AudioError(f"ends after {len(samples) / SAMPLE_RATE:.2f} s, {last / SAMPLE_RATE:.2f} s were expected")
     return samples[first:last], rate
 
 

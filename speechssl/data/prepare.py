@@ -67,9 +67,7 @@ def prepare(
     return out
 
 
-def _run(
-    preparation: Preparation, out: Path, settings: dict[str, Any], workers: int | None, progress: bool
-) -> None:
+def _run(preparation: Preparation, out: Path, settings: dict[str, Any], workers: int | None, progress: bool) -> None:
     work, parts = out / WORK_FOLDER, make_parts(preparation.items)
     begin(out, settings, preparation)
     run_parts(parts, out, work, pack=settings["pack"], workers=workers, progress=progress)

@@ -18,9 +18,7 @@ MAX_WORKERS = 16  # unless asked for: more would mostly wait for the disk
 MANY_PARTS = 8
 
 
-def run_parts(
-    parts: list[Part], out: Path, work: Path, *, pack: bool, workers: int | None, progress: bool
-) -> None:
+def run_parts(parts: list[Part], out: Path, work: Path, *, pack: bool, workers: int | None, progress: bool) -> None:
     """Run all parts that have no records yet. The result does not depend on the number of workers."""
     waiting = [part for part in parts if not record_path(work, part.number).is_file()]
     total = sum(len(part.items) for part in parts)

@@ -55,9 +55,7 @@ class Columns:
         if row[0] == FOREIGN:
             self.foreign[len(self.ids)] = text
         self.num_samples.append(num_samples)
-        for column, value in zip(
-            (self.source, self.start, self.count, self.rate, self.channel), row, strict=True
-        ):
+        for column, value in zip((self.source, self.start, self.count, self.rate, self.channel), row, strict=True):
             column.append(value)
         self._label(cut)
         self.ids.append(cut["id"])
@@ -94,9 +92,7 @@ def scan(path: Path) -> Columns:
             ) from error
     if columns.empty:
         shown = ", ".join(columns.empty[:3])
-        logger.warning(
-            "%s: %d cuts have no duration and are left out (%s ...)", path, len(columns.empty), shown
-        )
+        logger.warning("%s: %d cuts have no duration and are left out (%s ...)", path, len(columns.empty), shown)
     if not columns.ids:
         raise UserError(f"{path} holds no cuts with audio; expected at least one utterance")
     _refuse_duplicates(columns)
@@ -121,9 +117,7 @@ def _cuts(path: Path) -> Iterator[dict[str, Any]]:
     elif name.endswith((".json", ".yaml", ".yml")):
         yield from _other_format(path)
     else:
-        raise UserError(
-            f"{path} is no cut manifest; expected .jsonl.gz, .jsonl, .json or .yaml (audio: `prepare` it)"
-        )
+        raise UserError(f"{path} is no cut manifest; expected .jsonl.gz, .jsonl, .json or .yaml (audio: `prepare` it)")
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -183,14 +177,8 @@ def _through_lhotse(cut: dict[str, Any]) -> dict[str, Any]:
     text = json.dumps(cut)
     known = deserialize_item(cut)
     if not known.has_recording:
-        raise UserError(
-            f"cut {known.id} has no recording; features alone cannot be used, speechssl reads audio"
-        )
-    first = (
-        known
-        if not hasattr(known, "tracks")
-        else next(t.cut for t in known.tracks if hasattr(t.cut, "custom"))
-    )
+        raise UserError(f"cut {known.id} has no recording; features alone cannot be used, speechssl reads audio")
+    first = known if not hasattr(known, "tracks") else next(t.cut for t in known.tracks if hasattr(t.cut, "custom"))
     custom = {k: v for k, v in (first.custom or {}).items() if isinstance(v, str | int | float | list)}
     custom.pop(RMS, None)  # it was the level of the cut before it was mixed or altered
     return {
@@ -212,7 +200,5 @@ def _labels_of(cut: dict[str, Any]) -> dict[str, Any]:
     for name in SUPERVISION_COLUMNS:
         values = [s[name] for s in supervisions if s.get(name) is not None]
         if values:
-            labels[name] = (
-                " ".join(values) if name == "text" else values[0] if len(set(values)) == 1 else None
-            )
+            labels[name] = " ".join(values) if name == "text" else values[0] if len(set(values)) == 1 else None
     return labels

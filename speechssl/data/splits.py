@@ -13,9 +13,7 @@ ENOUGH_FOR_DEV = 10  # items; with fewer, a split may stay empty
 
 def hash64(text: str) -> int:
     """Return 64 bits that depend on nothing but the text."""
-    return int.from_bytes(
-        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
-    )
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def assign_splits(items: list[Item], shares: Mapping[str, float]) -> dict[str, str]:

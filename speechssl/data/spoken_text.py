@@ -14,9 +14,7 @@ from speechssl.errors import UserError, nearest
 
 KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "open", "close")
 
-Grammar = tuple[
-    tuple[str, ...], dict[str, tuple[str, ...]]
-]  # templates with {slots}, and what fits each slot
+Grammar = tuple[tuple[str, ...], dict[str, tuple[str, ...]]]  # templates with {slots}, and what fits each slot
 
 _ENGLISH: Grammar = (
     (

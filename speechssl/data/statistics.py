@@ -52,9 +52,7 @@ def _store(corpus: Corpus, key: str, value: dict[str, Any]) -> None:
     try:
         write_json(path, content)
     except OSError as error:
-        logger.warning(
-            "%s cannot be written (%s); the statistics will be computed again", path, error.strerror
-        )
+        logger.warning("%s cannot be written (%s); the statistics will be computed again", path, error.strerror)
 
 
 def corpus_statistics(table: CutTable, frontend: nn.Module, max_hours: float = MAX_HOURS) -> dict[str, Any]:

@@ -19,9 +19,7 @@ from speechssl.data.shards import SAMPLE_RATE, open_shard, to_float
 from speechssl.errors import AudioError, UserError
 
 LENGTH_TOLERANCE = SAMPLE_RATE // 100  # samples, 10 ms: manifests round; more than this is damage
-RESAMPLING_MARGIN = (
-    0.05  # seconds read on both sides of an excerpt, so that it equals the same part of the whole
-)
+RESAMPLING_MARGIN = 0.05  # seconds read on both sides of an excerpt, so that it equals the same part of the whole
 
 
 class CutTable:
@@ -72,9 +70,7 @@ class CutTable:
 
     def rows(self) -> Iterator[Row]:
         """Yield id, samples and labels of every utterance."""
-        for row, (identifier, num_samples) in enumerate(
-            zip(self.ids, self.num_samples.tolist(), strict=True)
-        ):
+        for row, (identifier, num_samples) in enumerate(zip(self.ids, self.num_samples.tolist(), strict=True)):
             yield identifier, num_samples, {name: values[row] for name, values in self._labels.items()}
 
     def rms(self, index: int) -> float | None:

@@ -22,7 +22,9 @@ class ExtractedFeatures:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not (self.path / "extract.json").is_file():
-            raise UserError(f"{path} holds no finished extraction (extract.json is missing); run the same extract again")
+            raise UserError(
+                f"{path} holds no finished extraction (extract.json is missing); run the same extract again"
+            )
         self.info = read_json(self.path / "extract.json")
         lines = (self.path / "index.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [row for row in map(json.loads, lines) if "file" in row]

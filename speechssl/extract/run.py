@@ -81,7 +81,9 @@ def _write(model: Any, tables: list, folder: Path, settings: dict, options: dict
         rows += done
     kept = [row for row in rows if "file" in row]
     if not kept:
-        raise UserError(f"no utterance could be read; the first reason: {rows[0]['reason'] if rows else 'empty corpus'}")
+        raise UserError(
+            f"no utterance could be read; the first reason: {rows[0]['reason'] if rows else 'empty corpus'}"
+        )
     skipped = [row for row in rows if "file" not in row]
     summary = settings | {
         "utterances": len(kept),
@@ -106,4 +108,3 @@ def _seconds_per_shard(model: Any, settings: dict) -> float:
 def _check(value: str, known: Any, name: str) -> None:
     if value not in known:
         raise UserError(f"{name}={value!r} is not known; known: {', '.join(known)}{nearest(value, known)}")
-

@@ -19,9 +19,7 @@ class Accuracy:
 
     def update(self, outputs: Tensor, lengths: Tensor, labels: dict[str, Any], ids: list[str]) -> None:
         """Add a batch; labels["reference"] holds the name of each utterance's class."""
-        for name, reference, best in zip(
-            ids, labels["reference"], outputs.argmax(dim=-1).tolist(), strict=True
-        ):
+        for name, reference, best in zip(ids, labels["reference"], outputs.argmax(dim=-1).tolist(), strict=True):
             found = self.classes[best]
             self._records.append(
                 {

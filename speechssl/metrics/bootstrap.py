@@ -40,9 +40,7 @@ def ratio(sums: np.ndarray) -> np.ndarray:
     return 100.0 * sums[..., 0] / np.maximum(sums[..., 1], 1.0)
 
 
-def interval(
-    numerators: Sequence[float], denominators: Sequence[float], seed: int = 0
-) -> tuple[float, float]:
+def interval(numerators: Sequence[float], denominators: Sequence[float], seed: int = 0) -> tuple[float, float]:
     """Return the 95 % interval of 100 * sum(numerators) / sum(denominators) over the units."""
     values = np.stack([np.asarray(numerators, float), np.asarray(denominators, float)], axis=1)
     low, high = np.percentile(ratio(resampled_sums(values, RESAMPLES, seed)), LEVELS)

@@ -31,9 +31,7 @@ class ErrorRates:
 
     def update(self, outputs: Tensor, lengths: Tensor, labels: dict[str, Any], ids: list[str]) -> None:
         """Add a batch; labels["reference"] holds the text of each utterance."""
-        for name, reference, found in zip(
-            ids, labels["reference"], self.decode(outputs, lengths), strict=True
-        ):
+        for name, reference, found in zip(ids, labels["reference"], self.decode(outputs, lengths), strict=True):
             self._character_errors += edit_distance(reference, found)
             self._characters += len(reference)
             words = reference.split()

@@ -17,9 +17,7 @@ class SelfAttention(nn.Module):
     def __init__(self, hidden_size: int, num_heads: int, dropout: float = 0.0):
         super().__init__()
         if num_heads < 1 or hidden_size % num_heads:
-            raise UserError(
-                f"hidden_size {hidden_size} must be a multiple of num_heads, found {num_heads} heads"
-            )
+            raise UserError(f"hidden_size {hidden_size} must be a multiple of num_heads, found {num_heads} heads")
         self.num_heads = num_heads
         self.dropout = dropout
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
@@ -45,9 +43,7 @@ class SelfAttention(nn.Module):
     def _mix(self, projected: Tensor, keys: Tensor | None) -> Tensor:
         """Return (B, heads, T, D / heads) for the fused projection (B, T, 3 D)."""
         B, T, _ = projected.shape
-        query, key, value = (
-            part.view(B, T, self.num_heads, -1).transpose(1, 2) for part in projected.chunk(3, dim=-1)
-        )
+        query, key, value = (part.view(B, T, self.num_heads, -1).transpose(1, 2) for part in projected.chunk(3, dim=-1))
         mask = None if keys is None else keys[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)

@@ -18,17 +18,13 @@ class BidirectionalLstm(nn.LSTM):
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int, dropout: float):
         between = dropout if num_layers > 1 else 0.0
-        super().__init__(
-            input_size, hidden_size, num_layers, batch_first=True, bidirectional=True, dropout=between
-        )
+        super().__init__(input_size, hidden_size, num_layers, batch_first=True, bidirectional=True, dropout=between)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Map (B, T, D) with (B,) valid frames (at least 1) to (B, T, 2 * hidden_size), 0 on padding."""
         if x.device.type != "cpu":
             packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-            return pad_packed_sequence(super().forward(packed)[0], batch_first=True, total_length=x.shape[1])[
-                0
-            ]
+            return pad_packed_sequence(super().forward(packed)[0], batch_first=True, total_length=x.shape[1])[0]
         for layer in range(self.num_layers):
             forward = self._direction(x, layer, "")
             backward = reverse(self._direction(reverse(x, lengths), layer, "_reverse"), lengths)

@@ -12,9 +12,7 @@ from speechssl.errors import UserError
 from speechssl.interfaces import DownstreamTask, Examples
 from speechssl.nn.utterance_head import UtteranceHead
 
-IMBALANCED = (
-    2.0  # classes are drawn evenly where the largest has more than this many times the smallest's utterances
-)
+IMBALANCED = 2.0  # classes are drawn evenly where the largest has more than this many times the smallest's utterances
 
 
 class UtteranceClassification(DownstreamTask):
@@ -75,9 +73,7 @@ class UtteranceClassification(DownstreamTask):
         names = table.column(self.label)
         kept = [i for i, name in enumerate(names) if name is not None]
         if not kept:
-            raise UserError(
-                f"no utterance in {split} of {self.corpus.name} has a value in the column {self.label!r}"
-            )
+            raise UserError(f"no utterance in {split} of {self.corpus.name} has a value in the column {self.label!r}")
         reference = [str(names[i]) for i in kept]
         return Examples(
             table.select(kept), {"class": [self.index.get(n, -1) for n in reference], "reference": reference}

@@ -31,7 +31,5 @@ class LayerMix(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """Mix (..., L + 1, D) into (..., D)."""
         if states.shape[-2] != self.num_states:
-            raise UserError(
-                f"this layer mix expects {self.num_states} hidden states, found {states.shape[-2]}"
-            )
+            raise UserError(f"this layer mix expects {self.num_states} hidden states, found {states.shape[-2]}")
         return states[..., 0, :] if self.logits is None else torch.matmul(self.weights, states)

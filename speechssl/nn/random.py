@@ -38,8 +38,6 @@ def normal(seeds: Tensor, stream: int, count: int) -> Tensor:
 
 
 def _mix(x: Tensor) -> Tensor:
-    x = (
-        x ^ ((x >> 30) & 0x3FFFFFFFF)
-    ) * _FIRST  # the masks make the shifts logical: torch shifts the sign in
+    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * _FIRST  # the masks make the shifts logical: torch shifts the sign in
     x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * _SECOND
     return x ^ ((x >> 31) & 0x1FFFFFFFF)

@@ -14,9 +14,7 @@ class WarmupLinear:
 
     def __post_init__(self) -> None:
         if self.total_steps < 1:
-            raise UserError(
-                f"a schedule needs the number of optimizer steps, at least 1; found {self.total_steps}"
-            )
+            raise UserError(f"a schedule needs the number of optimizer steps, at least 1; found {self.total_steps}")
         if not 0 <= self.warmup < 1:
             raise UserError(f"warmup is a share of the steps in [0, 1), found {self.warmup}")
 

@@ -68,9 +68,7 @@ class Split:
             features, lengths = self.features.batch(rows)
         picks = rows.tolist()
         labels = {name: [values[i] for i in picks] for name, values in self.labels.items()}
-        return FeatureBatch(
-            features, lengths, labels, [self.ids[i] for i in picks], float(self.seconds[rows].sum())
-        )
+        return FeatureBatch(features, lengths, labels, [self.ids[i] for i in picks], float(self.seconds[rows].sum()))
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation (L + 1, D) over utterances, or over frames."""

@@ -126,9 +126,7 @@ def _strata(system: System, baseline: System, folds: Sequence[str]) -> dict[tupl
     return {ids: np.mean(parts, axis=0) for ids, parts in grouped.items()}
 
 
-def _speaker_interval(
-    system: System, baseline: System, folds: Sequence[str], seed: int
-) -> list[float] | None:
+def _speaker_interval(system: System, baseline: System, folds: Sequence[str], seed: int) -> list[float] | None:
     """Return the interval over speakers, all folds pooled; None where speakers are unnamed or too few."""
     speakers = {ids: system[name].speakers for name in folds if (ids := system[name].ids)}
     strata = _strata(system, baseline, folds)
@@ -138,9 +136,7 @@ def _speaker_interval(
     return list(paired_interval([clustered(np.concatenate(list(strata.values())), names)], seed))
 
 
-def compare(
-    runs: Sequence[str | Path], baselines: Sequence[str], out: str | Path | None, seed: int
-) -> dict[str, Any]:
+def compare(runs: Sequence[str | Path], baselines: Sequence[str], out: str | Path | None, seed: int) -> dict[str, Any]:
     """Return, and write to `out/compare.json` and `out/compare.md`, every system against every baseline.
 
     Args:
@@ -156,9 +152,7 @@ def compare(
     known = sorted({name for systems in columns.values() for name in systems})
     for name in baselines:
         if name not in known:
-            raise UserError(
-                f"no results of the baseline {name!r}; there are {', '.join(known)}{nearest(name, known)}"
-            )
+            raise UserError(f"no results of the baseline {name!r}; there are {', '.join(known)}{nearest(name, known)}")
     report = {
         "runs": [str(run) for run in runs],
         "baselines": list(baselines),
@@ -170,9 +164,7 @@ def compare(
     return report
 
 
-def _column(
-    column: Column, systems: dict[str, System], baselines: Sequence[str], seed: int
-) -> dict[str, Any]:
+def _column(column: Column, systems: dict[str, System], baselines: Sequence[str], seed: int) -> dict[str, Any]:
     entries = []
     for name, system in systems.items():
         against = [other for other in baselines if other in systems and other != name]

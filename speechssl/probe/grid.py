@@ -55,10 +55,7 @@ class Grid(PretrainTask):
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Return one fused Adam with a parameter group per learning rate."""
-        groups = [
-            {"params": list(head.parameters()), "lr": lr}
-            for head, lr in zip(self.heads, self.lrs, strict=True)
-        ]
+        groups = [{"params": list(head.parameters()), "lr": lr} for head, lr in zip(self.heads, self.lrs, strict=True)]
         return torch.optim.Adam(groups, fused=True)
 
     def gradient_groups(self) -> list[list[nn.Parameter]]:
@@ -118,9 +115,7 @@ class Grid(PretrainTask):
         done = int((self.curve_steps > 0).sum())
         steps = self.curve_steps[:done].tolist()
         return {
-            f"{lr:g}": [
-                [step, value] for step, value in zip(steps, self.curve[:done, i].tolist(), strict=True)
-            ]
+            f"{lr:g}": [[step, value] for step, value in zip(steps, self.curve[:done, i].tolist(), strict=True)]
             for i, lr in enumerate(self.lrs)
         }
 

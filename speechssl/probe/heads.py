@@ -42,9 +42,7 @@ class ProbeHead(nn.Module):
         return self.head(self.mix(states), lengths)
 
 
-def build_head(
-    task: DownstreamTask, num_states: int, hidden_size: int, downsample_rate: int, seed: int
-) -> ProbeHead:
+def build_head(task: DownstreamTask, num_states: int, hidden_size: int, downsample_rate: int, seed: int) -> ProbeHead:
     """Return a newly initialised head, a function of the seed alone; global generators stay as they were."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -92,18 +92,14 @@ def read_tasks(
         column = label.get(task) if isinstance(label, Mapping) else label
         given |= {key: probe[key] for key in TRAINING if probe.get(key) is not None}
         given |= dict(extra) | ({"label": column} if column else {})
-        protocol = (
-            size + ("+standardize" if probe["standardize"] else "") + (f"+label={column}" if column else "")
-        )
+        protocol = size + ("+standardize" if probe["standardize"] else "") + (f"+label={column}" if column else "")
         plans.append(TaskPlan(task, size, given, protocol, registry.module("downstream", task).TASK.pooled))
     if len({plan.name for plan in plans}) < len(plans) or not plans:
         raise UserError(f"expected different tasks, found {', '.join(names) or 'none'}")
     return plans
 
 
-def read_data(
-    value: str | Sequence[str] | Mapping[str, Any], tasks: Sequence[TaskPlan]
-) -> dict[str, list[TaskPlan]]:
+def read_data(value: str | Sequence[str] | Mapping[str, Any], tasks: Sequence[TaskPlan]) -> dict[str, list[TaskPlan]]:
     """Return {folder: tasks on it}; tasks that need every frame come first, so that nothing is encoded twice.
 
     Args:
@@ -114,14 +110,10 @@ def read_data(
         known = [task.name for task in tasks]
         for name in value:
             if name not in known:
-                raise UserError(
-                    f"data names a task {name!r}; tasks are {', '.join(known)}{nearest(str(name), known)}"
-                )
+                raise UserError(f"data names a task {name!r}; tasks are {', '.join(known)}{nearest(str(name), known)}")
         missing = [name for name in known if name not in value]
         if missing:
-            raise UserError(
-                f"data says nothing of the task {missing[0]!r}; give data={{{missing[0]}: FOLDER, ...}}"
-            )
+            raise UserError(f"data says nothing of the task {missing[0]!r}; give data={{{missing[0]}: FOLDER, ...}}")
     folders: dict[str, list[TaskPlan]] = {}
     for task in sorted(tasks, key=lambda task: task.pooled):
         chosen = value[task.name] if isinstance(value, Mapping) else value

@@ -102,9 +102,7 @@ def begin_row(
 
 def title(row: dict[str, Any]) -> str:
     """Return the name of a result for messages."""
-    return (
-        f"{row['upstream']} on {row['task']} ({row['protocol']}, {'/'.join(_data(row))}, seed {row['seed']})"
-    )
+    return f"{row['upstream']} on {row['task']} ({row['protocol']}, {'/'.join(_data(row))}, seed {row['seed']})"
 
 
 def run_folder(row: dict[str, Any]) -> str:
@@ -117,9 +115,7 @@ def _data(row: dict[str, Any]) -> list[str]:
     return [part for part in (row["corpus"], row["view"], row["fold"]) if part]
 
 
-def complete_row(
-    row: dict[str, Any], task: DownstreamTask, outcome: Outcome, machine: dict[str, Any]
-) -> None:
+def complete_row(row: dict[str, Any], task: DownstreamTask, outcome: Outcome, machine: dict[str, Any]) -> None:
     """Add what came out to a row.
 
     Args:

@@ -33,9 +33,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError as error:
-        raise UserError(
-            f"{path} does not exist; expected a run directory of `speechssl benchmark`"
-        ) from error
+        raise UserError(f"{path} does not exist; expected a run directory of `speechssl benchmark`") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged ({error}); remove it, and run the benchmark again") from error
 

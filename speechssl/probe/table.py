@@ -49,9 +49,7 @@ def cells(rows: Iterable[dict[str, Any]]) -> dict[Column, dict[str, Cell]]:
     grouped: dict[Column, dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
         grouped.setdefault(column_of(row), {}).setdefault(row["upstream"], []).append(row)
-    return {
-        column: {name: _cell(found) for name, found in group.items()} for column, group in grouped.items()
-    }
+    return {column: {name: _cell(found) for name, found in group.items()} for column, group in grouped.items()}
 
 
 def _cell(rows: Sequence[dict[str, Any]]) -> Cell:
@@ -77,9 +75,7 @@ def _lines(rows: Iterable[dict[str, Any]], bold: tuple[str, str]) -> tuple[list[
         for column, group in columns.items():
             cell = group.get(name)
             text = cell.text if cell else "–"
-            line.append(
-                f"{bold[0]}{text}{bold[1]}" if cell and cell.mean == best[column] and len(group) > 1 else text
-            )
+            line.append(f"{bold[0]}{text}{bold[1]}" if cell and cell.mean == best[column] and len(group) > 1 else text)
         lines.append(line)
     return ["upstream", *(column.title for column in columns)], lines
 

@@ -28,9 +28,7 @@ class Probe:
         device: where heads train, such as "cpu" or "cuda".
     """
 
-    def __init__(
-        self, task: DownstreamTask, corpus: Corpus, cache: FeatureCache, standardize: bool, device: str
-    ):
+    def __init__(self, task: DownstreamTask, corpus: Corpus, cache: FeatureCache, standardize: bool, device: str):
         self.task, self.corpus, self.cache = task, corpus, cache
         self.standardize, self.device = standardize, torch.device(device)
         self.unreadable = 0
@@ -43,9 +41,7 @@ class Probe:
         self.cache.fill(self.corpus, examples.cuts, frames=not self.task.pooled)
         kept = self.cache.readable(self.corpus, examples.cuts)
         if not kept:
-            raise UserError(
-                f"none of the {len(examples.cuts)} utterances in {split} of {self.corpus.name} is readable"
-            )
+            raise UserError(f"none of the {len(examples.cuts)} utterances in {split} of {self.corpus.name} is readable")
         self.unreadable += len(examples.cuts) - len(kept)
         cuts = examples.cuts.select(kept)
         labels = {name: [values[i] for i in kept] for name, values in examples.labels.items()}
@@ -73,16 +69,12 @@ class Probe:
         for record, speaker in zip(records, examples.cuts.column("speaker"), strict=True):
             record["speaker"] = speaker
         sizes = {"train": len(train), "dev": len(dev), "test": len(test)}
-        return Outcome(
-            grid, metric.compute(), records, examples.cuts, sizes, self.unreadable, dict(self.seconds)
-        )
+        return Outcome(grid, metric.compute(), records, examples.cuts, sizes, self.unreadable, dict(self.seconds))
 
     def build(self, train: Split, seed: int) -> Grid:
         """Return the grid before training."""
         upstream = self.cache.upstream
-        head = build_head(
-            self.task, upstream.num_layers + 1, upstream.hidden_size, upstream.downsample_rate, seed
-        )
+        head = build_head(self.task, upstream.num_layers + 1, upstream.hidden_size, upstream.downsample_rate, seed)
         evaluations = self.task.steps // self.task.eval_every + 1
         standardize = Standardize(*train.moments()) if self.standardize else None
         return Grid(self.task, head, self.task.lrs, evaluations, standardize).to(self.device)

@@ -35,9 +35,7 @@ def checkpoints(run_dir: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def save_checkpoint(
-    run_dir: Path, step: int, state: dict[str, Any], settings: dict[str, Any], keep: int
-) -> Path:
+def save_checkpoint(run_dir: Path, step: int, state: dict[str, Any], settings: dict[str, Any], keep: int) -> Path:
     """Write the checkpoint of a step, then remove all but the newest `keep`.
 
     Checkpoints of later steps are removed too: training has fallen back behind them because they were
@@ -95,8 +93,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     description = read_json(folder / "checkpoint.json")
     if description["format"] > FORMAT:
         raise UserError(
-            f"{folder} has format {description['format']}, this version reads up to {FORMAT}; "
-            "upgrade speechssl"
+            f"{folder} has format {description['format']}, this version reads up to {FORMAT}; upgrade speechssl"
         )
     return load_torch(folder / "state.pt"), description["settings"]
 
@@ -130,9 +127,7 @@ def export_upstream(
     if task is not None:
         head = {k: v for k, v in task.state_dict().items() if not k.startswith(UPSTREAM_PREFIX)}
         if head:
-            description["pretraining_sha256"] = write_tensors(
-                folder / "pretraining.safetensors", _on_cpu(head)
-            )
+            description["pretraining_sha256"] = write_tensors(folder / "pretraining.safetensors", _on_cpu(head))
     write_json(folder / "config.json", description)
     return folder
 

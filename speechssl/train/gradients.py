@@ -45,9 +45,7 @@ class Gradients:
 
     def _check_groups(self) -> None:
         grouped = [id(parameter) for parameter in self.parameters]
-        optimised = [
-            id(p) for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad
-        ]
+        optimised = [id(p) for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
         if sorted(grouped) != sorted(optimised):
             raise ValueError(
                 f"gradient_groups() must hold each of the optimizer's {len(optimised)} trainable "
@@ -64,9 +62,7 @@ class Gradients:
     def add(self, loss: Tensor, weight: Tensor) -> None:
         """Add the gradient of a micro-batch's mean loss over `weight` elements."""
         weight = weight.detach().double()
-        if (
-            self.unit is None
-        ):  # weights relative to the first keep the products near the loss: safe in float16
+        if self.unit is None:  # weights relative to the first keep the products near the loss: safe in float16
             self.unit = torch.where(weight > 0, weight, 1.0)
         self.fabric.backward(loss * (weight / self.unit).to(loss.dtype))
         self.total += weight

@@ -9,9 +9,7 @@ from speechssl.errors import UserError
 from speechssl.files import write_text
 
 LOGGER = logging.getLogger(__name__)
-TOLERATED = (
-    10  # utterances that may be unreadable whatever their share: a small folder may hold a few broken files
-)
+TOLERATED = 10  # utterances that may be unreadable whatever their share: a small folder may hold a few broken files
 
 
 class Readability:
@@ -43,9 +41,7 @@ class Readability:
         self.new["failed"] += len(batch.unreadable)
         self.new["drawn"] += len(batch.unreadable) + (0 if batch.empty else len(getattr(batch, "ids", ())))
         if batch.unreadable:
-            self.new["listed"] += [
-                (name, reason) for name, reason in batch.unreadable if name not in self.known
-            ]
+            self.new["listed"] += [(name, reason) for name, reason in batch.unreadable if name not in self.known]
 
     def merge(self, news: list[dict[str, Any]], write: bool) -> None:
         """Take the `new` of all ranks; raises UserError when too much is unreadable."""
@@ -73,9 +69,7 @@ class Readability:
 
     def _list(self, found: dict[str, str]) -> None:
         name, reason = next(iter(found.items()))
-        LOGGER.warning(
-            "%d utterances could not be read and are left out, such as %s: %s", len(found), name, reason
-        )
+        LOGGER.warning("%d utterances could not be read and are left out, such as %s: %s", len(found), name, reason)
         if self.path is not None:
             entries = ({"id": name, "reason": reason} for name, reason in self.known.items())
             write_text(self.path, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries))

@@ -52,9 +52,7 @@ class RunLog:
     def _cut(self, size: int) -> None:
         kept = self.path.read_bytes()[:size] if self.path.is_file() else b""
         if len(kept) < size:
-            LOGGER.warning(
-                "%s is shorter than when its checkpoint was written; earlier lines are missing", self.path
-            )
+            LOGGER.warning("%s is shorter than when its checkpoint was written; earlier lines are missing", self.path)
         with atomic_path(self.path) as temporary:
             temporary.write_bytes(kept)
 

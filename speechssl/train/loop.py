@@ -104,9 +104,7 @@ class Trainer:
             UserError: other settings than the checkpoint's, too much unreadable audio, a diverged loss.
             SystemExit: status 143 after SIGTERM, with a checkpoint saved (only with `run_dir`).
         """
-        job = Job(
-            task, batches, optimizer, schedule, seed, dev, run_dir, settings, config, on_start, on_evaluation
-        )
+        job = Job(task, batches, optimizer, schedule, seed, dev, run_dir, settings, config, on_start, on_evaluation)
         device, listen = self.fabric.device, run_dir is not None
         with seeding.generators_restored(device), signals.StopRequest(listen) as stop:
             return Run(self, job, stop).run()

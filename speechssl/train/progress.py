@@ -43,9 +43,7 @@ class ProgressDisplay:
     def describe(self, loss: float | None, rate: float, data_wait: float) -> None:
         """Take the numbers of the latest log step (rate in audio-hours per second)."""
         shown = "not finite" if loss is None else f"{loss:.4f}"
-        self.text = (
-            f"loss {shown} · {rate:.3g} h/s ({3600 * rate:.0f}x real time) · data wait {data_wait:.0%}"
-        )
+        self.text = f"loss {shown} · {rate:.3g} h/s ({3600 * rate:.0f}x real time) · data wait {data_wait:.0%}"
 
     def advance(self, step: int) -> None:
         """Show that a step is done; cheap enough to be called for each."""

@@ -31,9 +31,7 @@ def start_fabric(accelerator: str, devices: int | str, precision: str) -> Fabric
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     if accelerator == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "trainer.accelerator=cuda, but PyTorch finds no CUDA device; use cpu, or see speechssl doctor"
-        )
+        raise UserError("trainer.accelerator=cuda, but PyTorch finds no CUDA device; use cpu, or see speechssl doctor")
     if precision == "auto":
         precision = "bf16-mixed" if accelerator == "cuda" else "32-true"
     if precision == "16-mixed" and accelerator == "cpu":
@@ -41,9 +39,7 @@ def start_fabric(accelerator: str, devices: int | str, precision: str) -> Fabric
     world = int(os.environ.get("WORLD_SIZE", 1)) if distributed.is_torchelastic_launched() else 0
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if world else _count(devices)
     if world and str(devices) not in ("auto", str(world)):
-        raise UserError(
-            f"trainer.devices={devices}, but torchrun started {world} processes; leave trainer.devices out"
-        )
+        raise UserError(f"trainer.devices={devices}, but torchrun started {world} processes; leave trainer.devices out")
     if not world and local > 1 and accelerator == "cpu":
         raise UserError(
             f"trainer.devices={devices} on a CPU: start the processes yourself, with "
@@ -72,9 +68,7 @@ def check_precision(precision: str) -> None:
 
 def check_devices(accelerator: str, devices: int | str) -> None:
     if accelerator not in ACCELERATORS:
-        raise UserError(
-            f"trainer.accelerator expects one of {', '.join(ACCELERATORS)}, found {accelerator!r}"
-        )
+        raise UserError(f"trainer.accelerator expects one of {', '.join(ACCELERATORS)}, found {accelerator!r}")
     if str(devices) != "auto" and not (str(devices).isdecimal() and int(devices) > 0):
         raise UserError(f"trainer.devices expects auto or a number from 1 on, found {devices!r}")
 

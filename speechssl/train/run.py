@@ -153,9 +153,7 @@ class Run:
         if self.stopping and self.step < self.trainer.max_steps:
             if self.saved != self.step:
                 self.save()
-            LOGGER.warning(
-                "stopped by SIGTERM after step %d; the same command continues from there", self.step
-            )
+            LOGGER.warning("stopped by SIGTERM after step %d; the same command continues from there", self.step)
             raise SystemExit(signals.STOPPED)
 
     def train_step(self, stream: Iterator[Any]) -> None:
@@ -250,9 +248,7 @@ class Run:
     def evaluate(self) -> None:
         """Evaluate on the dev split and draw a picture of one fixed batch."""
         if self.job.dev is not None:
-            means = evaluation.evaluate(
-                self.fabric, self.task, self.job.dev, self.job.seed, self.readability.note
-            )
+            means = evaluation.evaluate(self.fabric, self.task, self.job.dev, self.job.seed, self.readability.note)
             self.write("dev", means)
         if self.job.on_evaluation is not None:
             seeding.seed_generators(self.device, self.job.seed, seeding.EVALUATION)
@@ -284,9 +280,7 @@ class Run:
             "parts": parts,
             "last": self.last,
         }
-        checkpoint.save_checkpoint(
-            self.job.run_dir, self.step, state, self.settings, self.trainer.keep_checkpoints
-        )
+        checkpoint.save_checkpoint(self.job.run_dir, self.step, state, self.settings, self.trainer.keep_checkpoints)
 
     def restore(self) -> bool:
         """Load the newest intact checkpoint; return whether there was one."""

@@ -34,9 +34,7 @@ def seed_generators(device: torch.device, *numbers: int) -> None:
     seed = derived_seed(*numbers)
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(
-        seed
-    )  # 80 times cheaper than torch.manual_seed, which visits every backend
+    torch.default_generator.manual_seed(seed)  # 80 times cheaper than torch.manual_seed, which visits every backend
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
 

@@ -18,9 +18,7 @@ def check_settings(saved: dict[str, Any], current: dict[str, Any], run_dir: Path
     before, now = dict(_flatten(saved)), dict(_flatten(plain(current)))
     different = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
     if different:
-        shown = "; ".join(
-            f"{n} was {before.get(n, 'not set')}, is {now.get(n, 'not set')}" for n in different[:5]
-        )
+        shown = "; ".join(f"{n} was {before.get(n, 'not set')}, is {now.get(n, 'not set')}" for n in different[:5])
         more = f" and {len(different) - 5} more" if len(different) > 5 else ""
         raise UserError(
             f"{run_dir} holds a run with other settings: {shown}{more}; "

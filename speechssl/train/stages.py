@@ -78,9 +78,7 @@ def _is_first_rank() -> bool:
     return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
-def _entry(
-    stage: Stage, folders: dict[str, Path], run_dir: Path, earlier: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _entry(stage: Stage, folders: dict[str, Path], run_dir: Path, earlier: list[dict[str, Any]]) -> dict[str, Any]:
     known = {entry["name"]: entry["sha256"] for entry in earlier}
     return {
         "name": stage.name,

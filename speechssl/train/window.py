@@ -68,9 +68,7 @@ class Meters:
     def __init__(self, device: torch.device) -> None:
         self.values, self.updates = Window(device), Window(device)
         self.one = torch.ones((), dtype=torch.float64, device=device)
-        self.audio = self.busy = self.waited = (
-            0.0  # seconds of audio, of work (data included), of waiting for data
-        )
+        self.audio = self.busy = self.waited = 0.0  # seconds of audio, of work (data included), of waiting for data
 
     def add(self, outputs: list[tuple[dict[str, Tensor], Tensor]], norm: Tensor, updated: Tensor) -> None:
         """Add a step: (values, weight) per micro-batch, gradient norm (), groups that were updated (G,)."""

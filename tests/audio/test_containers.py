@@ -106,9 +106,7 @@ def test_chained_ogg_streams_pass(tmp_path: Path) -> None:
     check_complete(tmp_path / "b.ogg")
 
 
-@pytest.mark.skipif(
-    "SPEECHSSL_DATA" not in os.environ, reason="SPEECHSSL_DATA (with fsdd/, esc10/) is not set"
-)
+@pytest.mark.skipif("SPEECHSSL_DATA" not in os.environ, reason="SPEECHSSL_DATA (with fsdd/, esc10/) is not set")
 def test_real_recordings_pass() -> None:
     root = Path(os.environ["SPEECHSSL_DATA"])
     files = sorted(root.rglob("*.ogg"))[::8] + sorted(root.rglob("*.wav"))[::60]

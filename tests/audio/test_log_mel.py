@@ -111,9 +111,7 @@ def test_a_crop_keeps_the_level_of_its_utterance() -> None:
 def test_loudness_is_the_only_effect_of_a_gain() -> None:
     waveform, length = speech_like([16000])[0][None], torch.tensor([16000])
     frontend = LogMel(normalization="none")
-    torch.testing.assert_close(
-        frontend(0.01 * waveform, length), frontend(waveform, length), rtol=0, atol=1e-4
-    )
+    torch.testing.assert_close(frontend(0.01 * waveform, length), frontend(waveform, length), rtol=0, atol=1e-4)
     off = LogMel(normalization="none", loudness_db=None)
     assert (off(0.01 * waveform, length)[0] - off(waveform, length)[0]).mean() < -8
 

@@ -31,9 +31,7 @@ def test_htk_bank_equals_torchaudio(num_mels: int) -> None:
 def test_banks_equal_a_float64_computation(kind: str) -> None:
     hertz = torch.linspace(0, 8000, 257, dtype=torch.float64)
     low = 20.0 if kind == "kaldi" else 0.0
-    mels = torch.linspace(
-        1127 * math.log1p(low / 700), 1127 * math.log1p(8000 / 700), 82, dtype=torch.float64
-    )
+    mels = torch.linspace(1127 * math.log1p(low / 700), 1127 * math.log1p(8000 / 700), 82, dtype=torch.float64)
     if kind == "kaldi":
         bins, edges, bank = 1127 * torch.log1p(hertz / 700), mels, kaldi_bank(512, 80, 16000, low, 0.0)
     else:

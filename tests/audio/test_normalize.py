@@ -21,9 +21,7 @@ def test_values_equal_the_plain_formula(form: object) -> None:
     for row, length in enumerate(lengths.tolist()):
         clip = x[row, :length].double()
         mean, std = clip.mean(0), clip.std(0)
-        torch.testing.assert_close(
-            normalized[row, :length], ((clip - mean) / (std + 1e-10)).float(), rtol=0, atol=2e-5
-        )
+        torch.testing.assert_close(normalized[row, :length], ((clip - mean) / (std + 1e-10)).float(), rtol=0, atol=2e-5)
         torch.testing.assert_close(centred[row, :length], (clip - mean).float(), rtol=0, atol=2e-6)
         assert normalized[row, :length].mean(0).abs().max() < 1e-5
         assert (normalized[row, :length].std(0) - 1).abs().max() < 1e-5

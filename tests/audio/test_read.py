@@ -122,9 +122,7 @@ def test_fewer_samples_than_one_after_resampling_are_refused(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("content", [b"", b"not audio at all", bytes(range(256)) * 20])
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "raw"])
-def test_files_that_are_not_audio_are_refused_in_one_line(
-    tmp_path: Path, content: bytes, suffix: str
-) -> None:
+def test_files_that_are_not_audio_are_refused_in_one_line(tmp_path: Path, content: bytes, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(content)
     for function in (audio_info, read_audio):

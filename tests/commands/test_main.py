@@ -27,8 +27,14 @@ def call(arguments: list[str], capsys: pytest.CaptureFixture) -> tuple[int, str,
         (["pretrain", "upstream=tero/tiny", "data=x", "run_dir=y"], "nearest: 'tera'"),
         (["pretrain", "upstream=tera/tinny", "data=x", "run_dir=y"], "nearest: 'tiny'"),
         (["pretrain", "upstream=fbank", "data=x", "run_dir=y"], "nothing to pretrain"),
-        (["pretrain", "upstream=tera/debug", "data=x", "run_dir=y", "trainer.max_step=3"], "'trainer.max_steps'"),
-        (["pretrain", "upstream=tera/debug", "data=x", "run_dir=y", "trainer.max_steps=many"], "whole number"),
+        (
+            ["pretrain", "upstream=tera/debug", "data=x", "run_dir=y", "trainer.max_step=3"],
+            "'trainer.max_steps'",
+        ),
+        (
+            ["pretrain", "upstream=tera/debug", "data=x", "run_dir=y", "trainer.max_steps=many"],
+            "whole number",
+        ),
         (["pretrain", "upstream=tera/debug", "data=x", "run_dir=y", "trainer.max_steps=1.5"], "whole number"),
         (["pretrain", "upstream=tera/debug", "run_dir=y"], "needs data="),
         (["pretrain", "upstream=tera/debug", "data=/nowhere/at/all", "run_dir=y"], "/nowhere/at/all"),
@@ -42,7 +48,11 @@ def call(arguments: list[str], capsys: pytest.CaptureFixture) -> tuple[int, str,
     ],
 )
 def test_wrong_input_is_one_line(
-    arguments: list[str], expected: str, capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    expected: str,
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     status, _, err = call(arguments, capsys)
@@ -56,7 +66,17 @@ def test_wrong_input_is_one_line(
 def test_overview_names_every_verb(capsys: pytest.CaptureFixture) -> None:
     status, out, _ = call(["--help"], capsys)
     assert status == 0
-    for verb in ("doctor", "list", "demo", "prepare", "pretrain", "extract", "benchmark", "compare", "convert"):
+    for verb in (
+        "doctor",
+        "list",
+        "demo",
+        "prepare",
+        "pretrain",
+        "extract",
+        "benchmark",
+        "compare",
+        "convert",
+    ):
         assert f"\n  {verb} " in out
 
 

@@ -77,9 +77,7 @@ def expected(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", ["/data.zip", "/chunked.zip"])
-def test_fetches_once_and_keeps_the_wanted_files(
-    server: Server, tmp_path: Path, expected: str, path: str
-) -> None:
+def test_fetches_once_and_keeps_the_wanted_files(server: Server, tmp_path: Path, expected: str, path: str) -> None:
     server.files[path] = zipped(tmp_path / "made.zip", FILES | OTHERS)
     target = tmp_path / "cache" / "data"
     for _ in range(2):

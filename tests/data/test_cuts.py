@@ -61,9 +61,7 @@ def test_excerpts_equal_the_same_part_of_the_whole(tmp_path: Path, write_audio: 
 
 
 def test_excerpts_outside_the_utterance_are_refused(tmp_path: Path, write_audio: Write) -> None:
-    table = table_of(
-        [Recording.from_file(write_audio(tmp_path / "x.wav", 1.0)).to_cut()], tmp_path / "a.jsonl.gz"
-    )
+    table = table_of([Recording.from_file(write_audio(tmp_path / "x.wav", 1.0)).to_cut()], tmp_path / "a.jsonl.gz")
     for start, count in [(-1, 5), (0, 16001), (16000, 1), (5, 0)]:
         with pytest.raises(UserError, match="has 16000 samples"):
             table.read(0, start, count)
@@ -109,18 +107,14 @@ def test_what_only_lhotse_can_read(tmp_path: Path, write_audio: Write) -> None:
         assert table.rms(row) is None
 
 
-def test_relative_sources_of_foreign_cuts(
-    tmp_path: Path, write_audio: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_sources_of_foreign_cuts(tmp_path: Path, write_audio: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     write_audio(tmp_path / "audio" / "a.wav", 0.5)
     monkeypatch.chdir(tmp_path)
     cut = Recording.from_file("audio/a.wav").to_cut()
     cuts = [cut.with_id("plain"), cut.append(cut).with_id("mixed")]
     beside = table_of(cuts, tmp_path / "beside.jsonl.gz")
     (tmp_path / "sub").mkdir()
-    below = table_of(
-        cuts, tmp_path / "sub" / "below.jsonl.gz"
-    )  # lhotse's own rule: relative to the current folder
+    below = table_of(cuts, tmp_path / "sub" / "below.jsonl.gz")  # lhotse's own rule: relative to the current folder
     assert [len(below.read(row)) for row in (0, 1)] == [8000, 16000]
     monkeypatch.chdir("/")
     assert [len(beside.read(row)) for row in (0, 1)] == [8000, 16000]
@@ -149,9 +143,7 @@ def test_rounded_durations_are_filled_with_at_most_10_ms(tmp_path: Path, write_a
 
 
 def test_missing_damaged_and_not_finite_audio(tmp_path: Path, write_audio: Write) -> None:
-    cuts = [
-        Recording.from_file(write_audio(tmp_path / f"{n}.wav", 1.0)).to_cut() for n in ("gone", "torn", "nan")
-    ]
+    cuts = [Recording.from_file(write_audio(tmp_path / f"{n}.wav", 1.0)).to_cut() for n in ("gone", "torn", "nan")]
     table = table_of(cuts, tmp_path / "a.jsonl.gz")
     (tmp_path / "gone.wav").unlink()
     (tmp_path / "torn.wav").write_bytes((tmp_path / "torn.wav").read_bytes()[:20000])
@@ -162,10 +154,7 @@ def test_missing_damaged_and_not_finite_audio(tmp_path: Path, write_audio: Write
 
 
 def test_selection_keeps_everything(tmp_path: Path, write_audio: Write) -> None:
-    cuts = [
-        Recording.from_file(write_audio(tmp_path / f"{i}.flac", 0.5 + i / 10, seed=i)).to_cut()
-        for i in range(5)
-    ]
+    cuts = [Recording.from_file(write_audio(tmp_path / f"{i}.flac", 0.5 + i / 10, seed=i)).to_cut() for i in range(5)]
     for i, cut in enumerate(cuts):
         cut.label = f"label {i}"
     cuts[3] = cuts[3].append(cuts[0]).with_id("mixed")
@@ -204,9 +193,7 @@ def test_zero_durations_are_reported_and_left_out(
     tmp_path: Path, write_audio: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     cut = Recording.from_file(write_audio(tmp_path / "x.wav", 1.0)).to_cut()
-    lines = [
-        json.dumps(c.to_dict() | extra) for c, extra in ((cut, {}), (cut, {"id": "nothing", "duration": 0.0}))
-    ]
+    lines = [json.dumps(c.to_dict() | extra) for c, extra in ((cut, {}), (cut, {"id": "nothing", "duration": 0.0}))]
     (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n")
     with caplog.at_level(logging.WARNING):
         assert len(open_corpus(tmp_path / "a.jsonl").table("train")) == 1
@@ -271,9 +258,7 @@ def test_fingerprint_of_bare_manifests_ignores_where_files_lie(tmp_path: Path, w
     assert prints[0] == prints[1] != prints[2]
 
 
-def test_our_own_corpora_need_no_lhotse_and_tables_no_torch(
-    tmp_path: Path, audio_tree: Callable[..., Path]
-) -> None:
+def test_our_own_corpora_need_no_lhotse_and_tables_no_torch(tmp_path: Path, audio_tree: Callable[..., Path]) -> None:
     out = prepare("folder", audio_tree(5), tmp_path / "out", progress=False)
     code = (
         "import sys; from speechssl.data.cuts import open_corpus\n"

@@ -22,9 +22,7 @@ BREATHY = dataclasses.replace(WOMAN, breath=15, tone=(600, 170, 1200, 120, 2000,
 
 
 def say(text: str, language: str = "en-us", voice: Voice = MAN, seed: int = 1, **changed: int) -> np.ndarray:
-    samples, rate = speak(
-        text, language, voice, **{"rate": 170, "pitch": 50, "pitch_range": 50} | changed, seed=seed
-    )
+    samples, rate = speak(text, language, voice, **{"rate": 170, "pitch": 50, "pitch_range": 50} | changed, seed=seed)
     assert rate == 22050
     return samples
 
@@ -58,9 +56,7 @@ def test_speech_is_the_same_in_another_process() -> None:
     prelude = f"import sys, importlib.util as u; s = u.spec_from_file_location('tests_voice', {__file__!r}); "
     prelude += "m = u.module_from_spec(s); sys.modules['tests_voice'] = m; s.loader.exec_module(m); "
     digests = {
-        subprocess.run(
-            [sys.executable, "-c", prelude + code], capture_output=True, text=True, check=True
-        ).stdout
+        subprocess.run([sys.executable, "-c", prelude + code], capture_output=True, text=True, check=True).stdout
         for _ in range(2)
     }
     assert len(digests) == 1
@@ -68,9 +64,7 @@ def test_speech_is_the_same_in_another_process() -> None:
 
 
 @needs_espeak
-@pytest.mark.parametrize(
-    "changed", [{"rate": 120}, {"pitch": 70}, {"voice": WOMAN}, {"language": "en-gb-scotland"}]
-)
+@pytest.mark.parametrize("changed", [{"rate": 120}, {"pitch": 70}, {"voice": WOMAN}, {"language": "en-gb-scotland"}])
 def test_every_setting_is_heard(changed: dict) -> None:
     usual, other = say("the river is near"), say("the river is near", **changed)
     assert len(usual) != len(other) or np.abs(usual - other).max() > 0.01

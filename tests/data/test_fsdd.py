@@ -196,9 +196,7 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
         fsdd.plan(tmp_path / "nowhere")
 
 
-def test_without_source_the_copy_of_this_machine_is_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_source_the_copy_of_this_machine_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_takes(tmp_path / "fsdd" / "recordings", ("theo",), 11, digits=1)
     monkeypatch.setenv("SPEECHSSL_DATA", str(tmp_path))
     assert {item.speaker for item in fsdd.plan().items} == {"theo"}
@@ -220,9 +218,7 @@ def test_without_any_copy_it_is_downloaded_once(tmp_path: Path, monkeypatch: pyt
     assert len([item for item in fsdd.plan().items if item.split]) == 22  # now from the cache
 
 
-def test_without_a_network_the_error_says_to_give_source(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_network_the_error_says_to_give_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPEECHSSL_DATA", raising=False)
     monkeypatch.setenv("SPEECHSSL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(fsdd, "URL", "http://127.0.0.1:9/none.zip")

@@ -19,9 +19,7 @@ def manifest(tmp_path: Path, write_audio: Callable[..., Path]) -> Path:
         channels = 2 if i == 3 else 1
         path = write_audio(tmp_path / "in" / f"{i}.flac", 1.0, (16000, 8000, 44100)[i % 3], i, channels)
         cut = Recording.from_file(path).to_cut().with_id(f"cut{i}")
-        cut.supervisions = [
-            SupervisionSegment("s", "r", 0.0, 1.0, text=f"TEXT {i}", speaker=f"s{i % 2}", gender="f")
-        ]
+        cut.supervisions = [SupervisionSegment("s", "r", 0.0, 1.0, text=f"TEXT {i}", speaker=f"s{i % 2}", gender="f")]
         cut.intent = "go"
         cuts.append(cut)
     cuts[4] = cuts[4].truncate(offset=0.25, duration=0.5, preserve_id=True)

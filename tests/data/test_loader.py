@@ -26,9 +26,9 @@ SETTINGS = {"max_seconds": 1.0, "seed": 0, "crop_seconds": 0.3, "num_workers": 0
 @pytest.fixture
 def table(audio_tree: Callable[..., Path], tmp_path: Path) -> CutTable:
     """Return 24 utterances of 0.2 to 0.5 s in a shard."""
-    return open_corpus(
-        prepare("folder", audio_tree(24), tmp_path / "out", progress=False, dev_share=0.0)
-    ).table("train")
+    return open_corpus(prepare("folder", audio_tree(24), tmp_path / "out", progress=False, dev_share=0.0)).table(
+        "train"
+    )
 
 
 @pytest.fixture
@@ -139,9 +139,7 @@ def test_unreadable_utterances_are_reported_and_the_rest_goes_on(files: CutTable
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_batch_of_nothing_but_bad_files_is_a_second_of_silence(
-    files: CutTable, tmp_path: Path, workers: int
-) -> None:
+def test_a_batch_of_nothing_but_bad_files_is_a_second_of_silence(files: CutTable, tmp_path: Path, workers: int) -> None:
     for path in (tmp_path / "flac").glob("*.flac"):
         path.unlink()
     batch = take(TrainStream(files, **SETTINGS | {"max_seconds": 100.0, "num_workers": workers}), 0, 1)[0]
@@ -225,7 +223,6 @@ def test_wrong_settings(table: CutTable, wrong: dict) -> None:
 
 def test_batches_of_many_short_utterances_are_full(table: CutTable) -> None:
     sizes = [
-        len(batch.ids)
-        for batch in take(TrainStream(table, **SETTINGS | {"max_seconds": 3.0, "pool_size": 2}), 0, 4)
+        len(batch.ids) for batch in take(TrainStream(table, **SETTINGS | {"max_seconds": 3.0, "pool_size": 2}), 0, 4)
     ]
     assert max(sizes) >= 8

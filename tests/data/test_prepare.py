@@ -64,9 +64,7 @@ def test_samples_are_those_of_the_source(audio_tree: Tree, tmp_path: Path) -> No
             assert table.rms(row) == pytest.approx(np.sqrt(np.mean(original.astype(float) ** 2)), rel=1e-9)
 
 
-def test_lhotse_reads_what_we_write(
-    audio_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lhotse_reads_what_we_write(audio_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import lhotse
 
     out = prepare("folder", audio_tree(12), tmp_path / "out", label_from="parent", progress=False)
@@ -100,8 +98,7 @@ def test_bytes_do_not_depend_on_workers_or_repetition(
     source = audio_tree(12)
     monkeypatch.setattr(parts, "PART_ITEMS", 5)
     outs = [
-        prepare("folder", source, tmp_path / f"out{workers}", workers=workers, progress=False)
-        for workers in (1, 2)
+        prepare("folder", source, tmp_path / f"out{workers}", workers=workers, progress=False) for workers in (1, 2)
     ]
     first, second = map(folder_bytes, outs)
     assert first == second
@@ -111,8 +108,7 @@ def test_bytes_do_not_depend_on_workers_or_repetition(
 def test_the_seed_shuffles_and_only_that(audio_tree: Tree, tmp_path: Path) -> None:
     source = audio_tree(12)
     corpora = [
-        open_corpus(prepare("folder", source, tmp_path / f"out{seed}", seed=seed, progress=False))
-        for seed in (0, 1)
+        open_corpus(prepare("folder", source, tmp_path / f"out{seed}", seed=seed, progress=False)) for seed in (0, 1)
     ]
     ids = [corpus.table("train").ids for corpus in corpora]
     assert sorted(ids[0]) == sorted(ids[1])
@@ -152,21 +148,14 @@ def test_unusable_files_are_skipped_and_listed(audio_tree: Tree, write_audio: Wr
         assert expected[Path(entry["source"]).name] in reasons[entry["id"]]
 
 
-def test_nothing_readable_is_one_line_and_leaves_nothing_to_resume(
-    tmp_path: Path, write_audio: Write
-) -> None:
+def test_nothing_readable_is_one_line_and_leaves_nothing_to_resume(tmp_path: Path, write_audio: Write) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.wav").write_text("not audio")
-    with pytest.raises(
-        UserError, match=r"none of the 1 audio files can be used; the first: .*a\.wav"
-    ) as caught:
+    with pytest.raises(UserError, match=r"none of the 1 audio files can be used; the first: .*a\.wav") as caught:
         prepare("folder", tmp_path / "in", tmp_path / "out", progress=False)
     assert "\n" not in str(caught.value)
     write_audio(tmp_path / "in" / "a.wav")  # mended: the same command works now
-    assert (
-        len(open_corpus(prepare("folder", tmp_path / "in", tmp_path / "out", progress=False)).table("train"))
-        == 1
-    )
+    assert len(open_corpus(prepare("folder", tmp_path / "in", tmp_path / "out", progress=False)).table("train")) == 1
 
 
 def test_files_joined_excerpts_and_functions(
@@ -206,9 +195,7 @@ def write(path: Path, seed: int) -> Path:
     return path
 
 
-def test_not_finite_or_not_mono_from_a_function_is_skipped(
-    tmp_path: Path, run_plan: Callable[..., Path]
-) -> None:
+def test_not_finite_or_not_mono_from_a_function_is_skipped(tmp_path: Path, run_plan: Callable[..., Path]) -> None:
     items = [
         *made_up(2),
         Item("nan", lambda: (np.full(8000, np.nan), 16000)),
@@ -254,9 +241,7 @@ def test_the_corpus_can_be_moved(audio_tree: Tree, tmp_path: Path, monkeypatch: 
 
 
 def test_fingerprint_equals_that_of_the_manifests(audio_tree: Tree, tmp_path: Path) -> None:
-    corpus = open_corpus(
-        prepare("folder", audio_tree(12), tmp_path / "out", label_from="parent", progress=False)
-    )
+    corpus = open_corpus(prepare("folder", audio_tree(12), tmp_path / "out", label_from="parent", progress=False))
     rows = {split: corpus.table(split).rows() for split in corpus.splits}
     assert corpus.fingerprint == fingerprint(corpus.name, "", "", rows)
 
@@ -296,10 +281,7 @@ def test_several_sources_need_packing(tmp_path: Path, run_plan: Callable[..., Pa
 
 def test_long_audio_gets_more_shards(tmp_path: Path, run_plan: Callable[..., Path], monkeypatch) -> None:
     monkeypatch.setattr(shards, "SHARD_SAMPLES", 15000)
-    items = [
-        Item(f"u{i}", functools.partial(sine, 300, 16000, s), "train")
-        for i, s in enumerate((0.4, 0.5, 1.5, 0.4))
-    ]
+    items = [Item(f"u{i}", functools.partial(sine, 300, 16000, s), "train") for i, s in enumerate((0.4, 0.5, 1.5, 0.4))]
     out = run_plan(Preparation("made-up", items, "none"), tmp_path / "out")
     lengths = {p.name: soundfile.info(p).frames for p in (out / "audio").iterdir()}
     assert lengths == {"00000.wav": 14400, "00000-1.wav": 24000, "00000-2.wav": 6400}
@@ -342,9 +324,7 @@ def test_output_inside_the_source(audio_tree: Tree, tmp_path: Path) -> None:
     assert sum(s["utterances"] for s in open_corpus(again).info["splits"].values()) == 10
 
 
-def test_duplicate_ids_and_wrong_splits_are_a_clear_error(
-    tmp_path: Path, run_plan: Callable[..., Path]
-) -> None:
+def test_duplicate_ids_and_wrong_splits_are_a_clear_error(tmp_path: Path, run_plan: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match="id 'u0' occurs twice"):
         run_plan(Preparation("made-up", made_up(2) + made_up(1), "none"), tmp_path / "out")
     with pytest.raises(UserError, match="split 'valid'"):
@@ -361,9 +341,7 @@ def test_file_names_that_are_not_text(tmp_path: Path, write_audio: Write) -> Non
     os.rename(tmp_path / "in" / "gut ä\nzeile.wav", os.fsencode(tmp_path / "in") + b"/\xff\n.wav")
     write_audio(tmp_path / "in" / "ähm.wav")
     for pack in (True, False):
-        corpus = open_corpus(
-            prepare("folder", tmp_path / "in", tmp_path / f"out{pack}", pack=pack, progress=False)
-        )
+        corpus = open_corpus(prepare("folder", tmp_path / "in", tmp_path / f"out{pack}", pack=pack, progress=False))
         assert len(corpus.table("train")) == 2
         assert "ähm" in corpus.table("train").ids
         assert all(len(corpus.table("train").read(row)) == 8000 for row in range(2))

@@ -14,9 +14,7 @@ def test_silent_for_half_a_minute_without_a_terminal(capsys: pytest.CaptureFixtu
     assert capsys.readouterr() == ("", "")
 
 
-def test_then_one_line_with_rate_and_time_left(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_then_one_line_with_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr(progress, "SILENT_SECONDS", 0.0)
     advance()
     out, error = capsys.readouterr()

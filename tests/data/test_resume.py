@@ -61,9 +61,7 @@ def test_killed_and_resumed_gives_the_same_bytes(
     monkeypatch.setattr(parts, "PART_ITEMS", 4)
     finished = {p: p.stat().st_mtime_ns for p in (out / ".parts").glob("0*.json")}
     shards = {
-        p: p.stat().st_mtime_ns
-        for p in (out / "audio").glob("0*.wav")
-        if out / ".parts" / f"{p.stem}.json" in finished
+        p: p.stat().st_mtime_ns for p in (out / "audio").glob("0*.wav") if out / ".parts" / f"{p.stem}.json" in finished
     }
     assert len(finished) >= (kill_at // 4 if workers == 1 else kill_at)
     prepare("folder", source, out, progress=False)
@@ -123,9 +121,7 @@ def test_finished_corpora_are_returned_at_once(audio_tree: Tree, tmp_path: Path,
         ({"dev_share": 0.2}, r"dev_share=0.2 \(was None\)"),
     ],
 )
-def test_other_settings_are_refused_and_named(
-    audio_tree: Tree, tmp_path: Path, change: dict, named: str
-) -> None:
+def test_other_settings_are_refused_and_named(audio_tree: Tree, tmp_path: Path, change: dict, named: str) -> None:
     source = audio_tree(10)
     prepare("folder", source, tmp_path / "out", progress=False)
     with pytest.raises(UserError, match=named):

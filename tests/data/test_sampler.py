@@ -13,9 +13,7 @@ from speechssl.data.sampler import (
     utterance_numbers,
 )
 
-LENGTHS = st.lists(st.integers(1, 5000), min_size=1, max_size=120).map(
-    lambda values: np.array(values, np.int64)
-)
+LENGTHS = st.lists(st.integers(1, 5000), min_size=1, max_size=120).map(lambda values: np.array(values, np.int64))
 
 
 def greedy(order: list[int], lengths: np.ndarray, max_samples: int) -> list[list[int]]:
@@ -69,9 +67,7 @@ def test_numbers_run_through_the_epochs() -> None:
 
 def test_epochs_and_seeds_differ() -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        return np.concatenate(
-            BatchPlan(np.full(50, 9), max_samples=90, seed=seed, pool_size=20).epoch(epoch)
-        ).tolist()
+        return np.concatenate(BatchPlan(np.full(50, 9), max_samples=90, seed=seed, pool_size=20).epoch(epoch)).tolist()
 
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
@@ -106,9 +102,7 @@ def test_batches_come_in_random_order() -> None:
 
 def test_little_padding_on_spoken_words() -> None:
     """Lengths as of spoken digits: 0.14 to 2.3 s, 0.44 s on average; unsorted, padding doubles the audio."""
-    lengths = np.clip(np.random.default_rng(0).lognormal(np.log(6500), 0.35, 2700), 2300, 36000).astype(
-        np.int64
-    )
+    lengths = np.clip(np.random.default_rng(0).lognormal(np.log(6500), 0.35, 2700), 2300, 36000).astype(np.int64)
     for max_seconds in (15, 30, 60):
         plan = BatchPlan(lengths, max_samples=max_seconds * 16000, seed=0, pool_size=1000)
         batches = [batch for epoch in range(3) for batch in plan.epoch(epoch)]
@@ -125,10 +119,7 @@ def test_evaluation_order_is_fixed_and_starts_with_the_longest() -> None:
 
 def test_utterance_numbers_depend_on_everything_and_fit_int64() -> None:
     numbers = {
-        utterance_numbers(seed, epoch, name)
-        for seed in (0, 1)
-        for epoch in (0, 1)
-        for name in ("a", "b", "ü/\udcff")
+        utterance_numbers(seed, epoch, name) for seed in (0, 1) for epoch in (0, 1) for name in ("a", "b", "ü/\udcff")
     }
     assert len(numbers) == 12
     assert all(0 <= number < 2**63 for pair in numbers for number in pair)

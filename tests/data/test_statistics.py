@@ -24,9 +24,7 @@ class Powers(nn.Module):
         super().__init__()
         self.calls = 0
 
-    def unnormalized(
-        self, waveforms: Tensor, lengths: Tensor, rms: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def unnormalized(self, waveforms: Tensor, lengths: Tensor, rms: Tensor | None = None) -> tuple[Tensor, Tensor]:
         self.calls += 1
         frames = waveforms[:, : waveforms.shape[1] // 160 * 160].unflatten(1, (-1, 160))
         level = rms[:, None].expand(frames.shape[:2])

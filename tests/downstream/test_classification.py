@@ -87,9 +87,7 @@ def test_loss_is_cross_entropy() -> None:
     torch.testing.assert_close(task.loss(logits, torch.ones(4), {"class": [0, 2, 1, 1]})["loss"], expected)
 
 
-@pytest.mark.parametrize(
-    ("cls", "column"), [(KeywordSpotting, "keyword"), (SpeakerIdentification, "speaker")]
-)
+@pytest.mark.parametrize(("cls", "column"), [(KeywordSpotting, "keyword"), (SpeakerIdentification, "speaker")])
 def test_head_size(cls: type, column: str) -> None:
     head = cls(words(["a", "b", "c"], ["a"], column)).head(768, 320)
     assert sum(p.numel() for p in head.parameters()) == 768 * 256 + 256 + 256 * 3 + 3

@@ -20,9 +20,7 @@ def test_interval_of_a_ratio_agrees_with_the_delta_method() -> None:
     rate = errors.sum() / words.sum()
     deviation = np.sqrt(np.sum((errors - rate * words) ** 2)) / words.sum()
     low, high = bootstrap.interval(errors, words)
-    assert (low, high) == pytest.approx(
-        (100 * (rate - 1.96 * deviation), 100 * (rate + 1.96 * deviation)), abs=0.15
-    )
+    assert (low, high) == pytest.approx((100 * (rate - 1.96 * deviation), 100 * (rate + 1.96 * deviation)), abs=0.15)
 
 
 def test_coverage_is_about_95_percent() -> None:

@@ -5,9 +5,7 @@ from speechssl.nn.layer_mix import LayerMix
 from speechssl.nn.utterance_head import UtteranceHead
 
 
-@pytest.mark.parametrize(
-    ("num_classes", "parameters"), [(12, 199_948), (1251, 518_371), (24, 203_032), (4, 197_892)]
-)
+@pytest.mark.parametrize(("num_classes", "parameters"), [(12, 199_948), (1251, 518_371), (24, 203_032), (4, 197_892)])
 def test_published_sizes(num_classes: int, parameters: int) -> None:
     head = UtteranceHead(768, num_classes)
     assert sum(p.numel() for p in head.parameters()) == parameters

@@ -52,9 +52,7 @@ def cut(name: str, path: Path, samples: int, speaker: str, text: str | None, cus
     }  # fmt: skip
 
 
-def write_corpus(
-    folder: Path, sizes: dict[str, int], make: Callable[[int, np.random.Generator], tuple]
-) -> Path:
+def write_corpus(folder: Path, sizes: dict[str, int], make: Callable[[int, np.random.Generator], tuple]) -> Path:
     """Write splits of utterances (audio, speaker, text, custom) made from a number and a generator."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
@@ -71,9 +69,7 @@ def write_corpus(
 
 def spoken_word(number: int, generator: np.random.Generator) -> tuple:
     keyword, speaker = list(KEYWORDS)[number % 3], list(SPEAKERS)[number % 4]
-    audio = tone(
-        KEYWORDS[keyword] * generator.uniform(0.95, 1.05), 4000 + 160 * (number % 7), SPEAKERS[speaker][1]
-    )
+    audio = tone(KEYWORDS[keyword] * generator.uniform(0.95, 1.05), 4000 + 160 * (number % 7), SPEAKERS[speaker][1])
     return audio + 0.003 * generator.standard_normal(len(audio)), speaker, None, {"keyword": keyword}
 
 

@@ -56,9 +56,7 @@ def test_long_utterances_are_grouped_by_length() -> None:
     lengths = [5, 50, 6, 51, 7, 52, 8, 53, 9]
     batches = HeadBatches(framed(lengths), 2, seed=0)
     groups = [sorted(lengths[i] for i in batches.indices(k)) for k in range(8)]
-    assert (
-        sorted(groups[:4]) == sorted(groups[4:]) == [[6, 7], [8, 9], [50, 51], [52, 53]]
-    )  # 5 alone is left out
+    assert sorted(groups[:4]) == sorted(groups[4:]) == [[6, 7], [8, 9], [50, 51], [52, 53]]  # 5 alone is left out
 
 
 def test_scoring_batches_hold_everything_once() -> None:

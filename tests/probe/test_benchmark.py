@@ -25,9 +25,7 @@ PROBE = {
 }
 
 
-def run(
-    upstream: Any, tasks: Any, data: Any, run_dir: Path, probe: dict | None = None, **settings: Any
-) -> list[dict]:
+def run(upstream: Any, tasks: Any, data: Any, run_dir: Path, probe: dict | None = None, **settings: Any) -> list[dict]:
     arguments = {"seeds": [0], "label": None, "task": {}, "cache": None, "device": "cpu"}
     arguments |= {"max_seconds": 20.0, "num_workers": 0} | settings
     return runner.benchmark(upstream, tasks, data, run_dir, probe=PROBE | (probe or {}), **arguments)
@@ -56,9 +54,7 @@ def test_keywords_and_speakers_are_recognised(words: Corpus, toys: dict, tmp_pat
     assert {"torch", "speechssl"} <= set(row["versions"])
 
 
-def test_run_directories_hold_predictions_metrics_and_the_head(
-    words: Corpus, toys: dict, tmp_path: Path
-) -> None:
+def test_run_directories_hold_predictions_metrics_and_the_head(words: Corpus, toys: dict, tmp_path: Path) -> None:
     row = run("toy", "ks", str(words.path), tmp_path)[0]
     folder = tmp_path / row["run"]
     assert folder.is_relative_to(tmp_path / "toy" / "ks")
@@ -67,9 +63,7 @@ def test_run_directories_hold_predictions_metrics_and_the_head(
     right = sum(line["reference"] == line["hypothesis"] for line in predictions)
     assert row["metrics"]["acc"] == pytest.approx(100 * right / len(predictions))
     assert row["metrics"]["acc"] == pytest.approx(
-        100
-        * sum(line["numerator"] for line in predictions)
-        / sum(line["denominator"] for line in predictions)
+        100 * sum(line["numerator"] for line in predictions) / sum(line["denominator"] for line in predictions)
     )
     for name in (
         "config.yaml",
@@ -154,9 +148,7 @@ def test_nothing_of_test_is_read_before_selection(
     words: Corpus, toys: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events, read, table = [], CutTable.read, Corpus.table
-    monkeypatch.setattr(
-        CutTable, "read", lambda s, i, *a: events.append(s.ids[i].split("-")[0]) or read(s, i, *a)
-    )
+    monkeypatch.setattr(CutTable, "read", lambda s, i, *a: events.append(s.ids[i].split("-")[0]) or read(s, i, *a))
     monkeypatch.setattr(Corpus, "table", lambda s, split: events.append(split) or table(s, split))
     monkeypatch.setattr(Corpus, "fingerprint", "known")  # of a prepared corpus it stands in corpus.json
     selected = runner.Probe.fit
@@ -178,14 +170,10 @@ def test_several_folders_and_upstreams(words: Corpus, letters: Corpus, toys: dic
         for task, corpus in (("ks", "words"), ("sid", "words"), ("sid", "letters"))
     )
     lines = (tmp_path / "results.md").read_text().splitlines()
-    assert [line.count("|") for line in lines if line.startswith("| ")] == [
-        5
-    ] * 4  # head, rule, two upstreams
+    assert [line.count("|") for line in lines if line.startswith("| ")] == [5] * 4  # head, rule, two upstreams
 
 
-def test_unreadable_utterances_are_left_out(
-    words: Corpus, toys: dict, tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_unreadable_utterances_are_left_out(words: Corpus, toys: dict, tmp_path: Path, monkeypatch: Any) -> None:
     from speechssl.errors import AudioError
 
     read = CutTable.read

@@ -90,8 +90,7 @@ def test_folds_with_the_same_test_set_are_no_new_evidence(tmp_path: Path) -> Non
     several = write_run(tmp_path / "five", five)
     single, repeated = (compare([run], ["base"], None, seed=0) for run in (one, several))
     assert (
-        system(single, "ours")["differences"]["base"]["ci95"]
-        == system(repeated, "ours")["differences"]["base"]["ci95"]
+        system(single, "ours")["differences"]["base"]["ci95"] == system(repeated, "ours")["differences"]["base"]["ci95"]
     )
 
 

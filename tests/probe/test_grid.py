@@ -71,9 +71,7 @@ def trainer(steps: int, clip_norm: float = 1.0, eval_every: int = 0) -> Trainer:
 
 
 def fit(grid: Grid, steps: int = 50, **settings: Any) -> Grid:
-    trainer(steps).fit(
-        grid, batches(), optimizer=Grid.optimizer, schedule=lambda step: 1.0, seed=5, **settings
-    )
+    trainer(steps).fit(grid, batches(), optimizer=Grid.optimizer, schedule=lambda step: 1.0, seed=5, **settings)
     return grid
 
 
@@ -83,9 +81,7 @@ def test_equals_separate_runs_with_clipping_active() -> None:
     for head, lr in zip(together.heads, lrs, strict=True):
         alone = fit(make_grid([lr])).heads[0]
         for name, value in alone.state_dict().items():
-            torch.testing.assert_close(
-                head.state_dict()[name], value, atol=1e-5, rtol=0, msg=f"{name} at {lr}"
-            )
+            torch.testing.assert_close(head.state_dict()[name], value, atol=1e-5, rtol=0, msg=f"{name} at {lr}")
     assert not torch.equal(together.heads[0].head.linear.weight, together.heads[1].head.linear.weight)
 
 

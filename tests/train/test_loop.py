@@ -86,9 +86,7 @@ def test_empty_batches_do_not_count() -> None:
 
 
 def test_a_step_with_nothing_in_it_changes_no_weight(tmp_path: Path) -> None:
-    task, _ = fit(
-        tmp_path, Toy(), batches=ToyStream(empty=(3,)), max_steps=4, log_every=1, max_unreadable=1.0
-    )
+    task, _ = fit(tmp_path, Toy(), batches=ToyStream(empty=(3,)), max_steps=4, log_every=1, max_unreadable=1.0)
     before, _ = fit(None, Toy(), max_steps=3)
     assert torch.equal(task.head.weight, before.head.weight)
     state = torch.load(tmp_path / "checkpoints/step-00000004/state.pt", weights_only=True)
@@ -112,9 +110,7 @@ class Grid(PretrainTask):
         losses = [head(batch.x).square().mean() for head in self.heads]
         if self.bad is not None and self.steps >= self.since:
             losses[self.bad] = losses[self.bad] * torch.inf
-        return {"loss": torch.stack(losses).sum()} | {
-            f"head{i}": loss.detach() for i, loss in enumerate(losses)
-        }
+        return {"loss": torch.stack(losses).sum()} | {f"head{i}": loss.detach() for i, loss in enumerate(losses)}
 
     def gradient_groups(self) -> list[list[nn.Parameter]]:
         return [list(head.parameters()) for head in self.heads]
@@ -138,9 +134,7 @@ def test_a_grid_of_heads_equals_separate_runs() -> None:
 
 
 @pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
-def test_a_diverged_head_stays_and_leaves_the_others_alone(
-    on_device: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_diverged_head_stays_and_leaves_the_others_alone(on_device: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     from speechssl.train.gradients import Gradients
 
     if on_device:  # what happens on a GPU; fused optimizers on the CPU understand it too
@@ -191,9 +185,7 @@ def test_evaluation_and_callbacks_do_not_touch_training(tmp_path: Path) -> None:
 
 
 def test_dev_is_the_mean_over_elements_and_always_the_same() -> None:
-    task, last = fit(
-        None, max_steps=1, log_every=1, optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=0.0)
-    )
+    task, last = fit(None, max_steps=1, log_every=1, optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=0.0))
     with torch.no_grad():
         values = [task.eval()(batch) for batch in ToyStream().once()]
     total = sum(float(v["loss"] * v["weight"]) for v in values)

@@ -20,9 +20,7 @@ def test_two_ranks_equal_one_with_the_same_batches(tmp_path: Path) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     two, one = tmp_path / "two", tmp_path / "one"
     two.mkdir(), one.mkdir()
-    done = subprocess.run(
-        [*launch, str(PROGRAM), str(two), "RANKS"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*launch, str(PROGRAM), str(two), "RANKS"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     compare(one, accumulate=2)
     found, expected = (torch.load(folder / "states.pt", weights_only=True) for folder in (two, one))

@@ -162,9 +162,7 @@ def test_metrics_are_cut_back(tmp_path: Path) -> None:
 
 
 def run(run_dir: Path, *arguments: str) -> int:
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(run_dir), *arguments], check=False, capture_output=True
-    )
+    done = subprocess.run([sys.executable, str(PROGRAM), str(run_dir), *arguments], check=False, capture_output=True)
     return done.returncode
 
 

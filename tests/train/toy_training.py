@@ -163,9 +163,7 @@ def main() -> None:
     if "RANKS" in sys.argv:
         compare(run_dir, accumulate=1)
         return
-    stream = (
-        Killer(int(sys.argv[3]), signal.Signals[f"SIG{sys.argv[2]}"]) if len(sys.argv) > 2 else ToyStream()
-    )
+    stream = Killer(int(sys.argv[3]), signal.Signals[f"SIG{sys.argv[2]}"]) if len(sys.argv) > 2 else ToyStream()
     task, _ = fit(run_dir, batches=stream)
     export(task, run_dir)
 

@@ -92,9 +92,7 @@ def test_no_length_limit() -> None:
     assert all(state.isfinite().all() for state in states)
 
 
-@pytest.mark.parametrize(
-    ("hidden", "heads", "layers", "width", "channels"), [(24, 4, 2, 40, 13), (96, 3, 4, 64, 80)]
-)
+@pytest.mark.parametrize(("hidden", "heads", "layers", "width", "channels"), [(24, 4, 2, 40, 13), (96, 3, 4, 64, 80)])
 def test_other_sizes_equal_s3prl(
     mockingjay: ModuleType, hidden: int, heads: int, layers: int, width: int, channels: int
 ) -> None:

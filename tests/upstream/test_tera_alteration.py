@@ -15,9 +15,7 @@ FREQUENCY = {"mask_proportion": 0, "noise_proportion": 0}
 NOISE = {"mask_proportion": 0, "mask_frequency": 0}
 
 
-def features(
-    lengths: list[int], channels: int = 80, seed: int = 0
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def features(lengths: list[int], channels: int = 80, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     B, T = len(lengths), max(lengths)
     counts = torch.tensor(lengths)
@@ -48,9 +46,7 @@ def slow_spans(
     return [(start, source, width) for start, source in zip(chosen, sources, strict=True)]
 
 
-def slow_twin(
-    settings: Alteration, values: torch.Tensor, lengths: torch.Tensor, seeds: torch.Tensor
-) -> Altered:
+def slow_twin(settings: Alteration, values: torch.Tensor, lengths: torch.Tensor, seeds: torch.Tensor) -> Altered:
     """Do what the published procedure says, one utterance and span at a time, with the same numbers."""
     B, T, F = values.shape
     altered, label = values.clone(), torch.zeros(B, T, F, dtype=torch.bool)
@@ -218,9 +214,7 @@ def test_what_happens_to_spans_is_drawn_once_per_utterance() -> None:
     ).bool()
     replaced = ~zeroed & ~unchanged
     for share, found in ((0.8, zeroed), (0.1, replaced), (0.1, unchanged)):
-        assert found.float().mean().item() == pytest.approx(
-            share, abs=3 * (share * (1 - share) / draws) ** 0.5 + 0.005
-        )
+        assert found.float().mean().item() == pytest.approx(share, abs=3 * (share * (1 - share) / draws) ** 0.5 + 0.005)
     assert (altered.label == altered.time[:, :, None]).all()
     assert torch.equal(altered.features[~altered.time], values[~altered.time])
     for row in replaced.nonzero()[:50, 0].tolist():

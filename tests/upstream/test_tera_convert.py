@@ -77,9 +77,7 @@ def forge(content: dict, generation: str) -> dict:
 
 
 @pytest.mark.parametrize("generation", ["A", "B", "C", "D"])
-def test_every_generation_is_read_and_written_back_bit_by_bit(
-    content: dict, generation: str, tmp_path: Path
-) -> None:
+def test_every_generation_is_read_and_written_back_bit_by_bit(content: dict, generation: str, tmp_path: Path) -> None:
     published = convert.read(save(tmp_path, forge(content, generation)))
     assert published.config["frontend"] == ("features" if generation == "A" else "log_mel")
     assert published.config["num_mels"] == 80
@@ -131,9 +129,7 @@ def corrupted(content: dict, part: str, change: str) -> dict:
     ("change", "message"),
     [("missing", "lacks the tensor {}"), ("extra", "holds a tensor {}"), ("shape", "{}.* has shape")],
 )
-def test_weights_must_fit_exactly(
-    content: dict, part: str, change: str, message: str, tmp_path: Path
-) -> None:
+def test_weights_must_fit_exactly(content: dict, part: str, change: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message.format(part)):
         convert.read(save(tmp_path, corrupted(content, part, change)))
 
@@ -221,9 +217,7 @@ def test_kaldi_features(tmp_path: Path) -> None:
     published = convert.read(tmp_path / "kaldi.ckpt")
     expected = {"frontend": "kaldi_fbank", "num_mels": 80, "deltas": 2, "normalization": "utterance"}
     assert published.config.items() >= expected.items()
-    assert (
-        testing.largest_difference(upstream, load_upstream("tera", checkpoint=tmp_path / "kaldi.ckpt")) == 0
-    )
+    assert testing.largest_difference(upstream, load_upstream("tera", checkpoint=tmp_path / "kaldi.ckpt")) == 0
 
 
 def test_given_width_when_the_file_leaves_it_to_an_extractor(content: dict, tmp_path: Path) -> None:
@@ -251,12 +245,9 @@ def test_corpus_statistics_are_folded_into_the_weights(tmp_path: Path) -> None:
     waveforms, lengths = torch.stack(testing.speech_like([8000, 8000])), torch.tensor([8000, 8000])
     frontend = task.upstream.frontend
     predicted = (
-        task.reconstruct(*task.upstream.features(waveforms, lengths)) * frontend.corpus_std
-        + frontend.corpus_mean
+        task.reconstruct(*task.upstream.features(waveforms, lengths)) * frontend.corpus_std + frontend.corpus_mean
     )
-    torch.testing.assert_close(
-        again.reconstruct(*folded.features(waveforms, lengths)), predicted, rtol=0, atol=1e-3
-    )
+    torch.testing.assert_close(again.reconstruct(*folded.features(waveforms, lengths)), predicted, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("model", ["published", "corpus"])

@@ -116,9 +116,7 @@ class Alteration:
         positions = torch.arange(T, device=seeds.device)
         most = min(T, round(T * self.mask_proportion / self.mask_consecutive_min))
         if most == 0:
-            return torch.zeros(len(seeds), T, dtype=torch.bool, device=seeds.device), positions.expand(
-                len(seeds), T
-            )
+            return torch.zeros(len(seeds), T, dtype=torch.bool, device=seeds.device), positions.expand(len(seeds), T)
         choices = self.mask_consecutive_max - self.mask_consecutive_min + 1
         width = self.mask_consecutive_min + (scalars[:, SPAN_WIDTH] * choices).long()
         candidates = self._candidates(scalars, lengths, width, positions)
@@ -134,15 +132,11 @@ class Alteration:
         inside = (rank < count[:, None])[:, :, None] & (offset < width[:, None, None])
         covered = torch.where(inside & (covered < lengths[:, None, None]), covered, T)
         last = torch.full((len(seeds), T + 1), -1, device=seeds.device)
-        last.scatter_reduce_(
-            1, covered.flatten(1), rank.repeat_interleave(len(offset)).expand(len(seeds), -1), "amax"
-        )
+        last.scatter_reduce_(1, covered.flatten(1), rank.repeat_interleave(len(offset)).expand(len(seeds), -1), "amax")
         last = last[:, :T]  # (B, T) rank of the last span that covers a frame; -1 is none
         span = last.clamp(min=0)[:, :, None].expand(-1, -1, 2)
         target, source = starts.gather(1, span).unbind(2)
-        return last >= 0, (positions - target + source).clamp(min=0).minimum(
-            (lengths - 1).clamp(min=0)[:, None]
-        )
+        return last >= 0, (positions - target + source).clamp(min=0).minimum((lengths - 1).clamp(min=0)[:, None])
 
     def _candidates(self, scalars: Tensor, lengths: Tensor, width: Tensor, positions: Tensor) -> Tensor:
         """Return (B, T) bool, where a span may start; one frame at the end is never reached, as published."""
@@ -158,9 +152,7 @@ class Alteration:
         """Return (B, F) bool, the channels to hide; in one of (widest + 1) utterances there is none."""
         widest = int(self.mask_frequency if self.mask_frequency >= 1 else F * self.mask_frequency)
         if widest >= F:
-            raise UserError(
-                f"mask_frequency {self.mask_frequency} would hide all {F} channels; give a smaller one"
-            )
+            raise UserError(f"mask_frequency {self.mask_frequency} would hide all {F} channels; give a smaller one")
         width = (scalars[:, BLOCK_WIDTH, None] * (widest + 1)).long()
         start = (scalars[:, BLOCK_START, None] * (F - width)).long()
         channels = torch.arange(F, device=scalars.device)

@@ -45,9 +45,7 @@ class Published(NamedTuple):
 
     config: dict[str, Any]  # constructor arguments of Tera
     upstream_state: dict[str, Tensor]  # its state dict
-    task_state: dict[
-        str, Tensor
-    ]  # state dict of TeraPretraining without its upstream; empty if the head is not there
+    task_state: dict[str, Tensor]  # state dict of TeraPretraining without its upstream; empty if the head is not there
     task_config: dict[str, Any]  # constructor arguments of TeraPretraining
 
 
@@ -61,9 +59,7 @@ def read(path: str | Path) -> Published:
     content = load_torch(path, ALLOWED)
     if not isinstance(content, dict) or not isinstance(content.get("Transformer"), dict):
         found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise UserError(
-            f"{path} is not a TERA checkpoint: expected weights under 'Transformer', found {found}"
-        )
+        raise UserError(f"{path} is not a TERA checkpoint: expected weights under 'Transformer', found {found}")
     settings = _settings(content, path)
     weights = modern_names(content["Transformer"])
     config = _model_arguments(settings, weights, path)
@@ -104,14 +100,10 @@ def _settings(content: dict[str, Any], path: str | Path) -> dict[str, Any]:
     for place in places:
         if isinstance(place, dict) and isinstance(place.get("transformer"), dict):
             return place
-    raise UserError(
-        f"{path} has no model configuration: expected 'transformer' in Config, Upstream_Config or Settings"
-    )
+    raise UserError(f"{path} has no model configuration: expected 'transformer' in Config, Upstream_Config or Settings")
 
 
-def _model_arguments(
-    settings: dict[str, Any], weights: dict[str, Tensor], path: str | Path
-) -> dict[str, Any]:
+def _model_arguments(settings: dict[str, Any], weights: dict[str, Tensor], path: str | Path) -> dict[str, Any]:
     section = settings["transformer"]
     names = {
         "hidden_size": ("hidden_size", int),
@@ -146,18 +138,14 @@ def _predicted(settings: dict[str, Any], config: dict[str, Any]) -> int:
     return config["num_mels"] * (config.get("deltas", 0) + 1)
 
 
-def _check(
-    owner: str, found: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], path: str | Path
-) -> None:
+def _check(owner: str, found: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], path: str | Path) -> None:
     for name in sorted(shapes.keys() - found.keys()):
         raise UserError(f"{path} lacks the tensor {owner}[{name!r}]")
     for name in sorted(found.keys() - shapes.keys()):
         raise UserError(f"{path} holds a tensor {owner}[{name!r}] that its configuration has no place for")
     for name, shape in shapes.items():
         if tuple(found[name].shape) != shape:
-            raise UserError(
-                f"{path}: {owner}[{name!r}] has shape {tuple(found[name].shape)}, configured is {shape}"
-            )
+            raise UserError(f"{path}: {owner}[{name!r}] has shape {tuple(found[name].shape)}, configured is {shape}")
 
 
 def _transformer_section(upstream: Tera) -> dict[str, Any]:

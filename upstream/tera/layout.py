@@ -73,18 +73,14 @@ def upstream_from_published(state: dict[str, Tensor], num_layers: int) -> dict[s
     for layer in range(num_layers):
         prefix = f"encoder.layer.{layer}.attention.self"
         for part in PARTS:
-            ours[f"layers.{layer}.attention.qkv.{part}"] = torch.cat(
-                [state[f"{prefix}.{n}.{part}"] for n in FUSED]
-            )
+            ours[f"layers.{layer}.attention.qkv.{part}"] = torch.cat([state[f"{prefix}.{n}.{part}"] for n in FUSED])
     return ours
 
 
 def upstream_to_published(upstream: Tera) -> dict[str, Tensor]:
     """Return the `Transformer` dict of a model, corpus statistics folded into the input projection."""
     state = {name: tensor.detach().cpu() for name, tensor in upstream.state_dict().items()}
-    theirs = {
-        f"{a}.{part}": state[f"{b}.{part}"] for a, b in _plain(upstream.num_layers).items() for part in PARTS
-    }
+    theirs = {f"{a}.{part}": state[f"{b}.{part}"] for a, b in _plain(upstream.num_layers).items() for part in PARTS}
     for layer in range(upstream.num_layers):
         prefix = f"encoder.layer.{layer}.attention.self"
         for part in PARTS:

@@ -87,9 +87,7 @@ class Tera(Upstream):
         """Encode (B, S) waveforms with (B,) valid samples; the frontend takes no gradient."""
         return self.encode_features(*self.features(waveforms, lengths))
 
-    def features(
-        self, waveforms: Tensor, lengths: Tensor, rms: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def features(self, waveforms: Tensor, lengths: Tensor, rms: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return normalised features (B, T, F) in float32 and their lengths (B,), without gradients.
 
         Args:
@@ -98,9 +96,7 @@ class Tera(Upstream):
             rms: (B,) root mean square of the whole utterances, where the waveforms are crops of them.
         """
         if self.frontend is None:
-            raise UserError(
-                "this TERA reads pre-extracted features; call encode_features(features, lengths) instead"
-            )
+            raise UserError("this TERA reads pre-extracted features; call encode_features(features, lengths) instead")
         if self.batch_padded:
             waveforms = waveforms[:, : int(lengths.max())]
         with torch.no_grad(), torch.autocast(waveforms.device.type, enabled=False):
@@ -113,9 +109,7 @@ class Tera(Upstream):
             UserError: features of another width than the model's.
         """
         if features.dim() != 3 or features.shape[2] != self.num_features:
-            raise UserError(
-                f"expected features (B, T, {self.num_features}), found shape {tuple(features.shape)}"
-            )
+            raise UserError(f"expected features (B, T, {self.num_features}), found shape {tuple(features.shape)}")
         T = features.shape[1]
         if not self.max_frames or self.max_frames >= T:
             return Features(self._encode_piece(features, lengths), lengths)
@@ -167,9 +161,7 @@ def initialize(module: nn.Module, std: float) -> None:
             nn.init.zeros_(part.bias)
 
 
-def _frontend(
-    name: str, num_mels: int, deltas: int, normalization: str, batch_padded: bool
-) -> nn.Module | None:
+def _frontend(name: str, num_mels: int, deltas: int, normalization: str, batch_padded: bool) -> nn.Module | None:
     if name not in FRONTENDS:
         raise UserError(f"unknown frontend {name!r}; known: {', '.join(FRONTENDS)}{nearest(name, FRONTENDS)}")
     if deltas and name != "kaldi_fbank":

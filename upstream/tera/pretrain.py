@@ -103,9 +103,7 @@ class TeraPretraining(PretrainTask):
         with torch.no_grad():
             error = masked_mean((predicted.float() - clean).abs().mean(-1), altered.time)
             silence = masked_mean(clean.abs().mean(-1), altered.time)
-            ratio = torch.where(
-                silence > 0, error / silence.clamp(min=1e-8), 1.0
-            )  # nothing hidden: no evidence
+            ratio = torch.where(silence > 0, error / silence.clamp(min=1e-8), 1.0)  # nothing hidden: no evidence
         return result | {"l1_time": error, "zero_ratio": ratio}
 
     @torch.no_grad()

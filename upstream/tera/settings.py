@@ -51,9 +51,7 @@ def require(section: dict[str, Any], expected: dict[str, Any], owner: str) -> No
             raise UserError(f"{owner}.{name} is {found!r}; only {value!r} is supported")
 
 
-def frontend_arguments(
-    settings: dict[str, Any], weights: dict[str, Tensor], path: str | Path
-) -> dict[str, Any]:
+def frontend_arguments(settings: dict[str, Any], weights: dict[str, Tensor], path: str | Path) -> dict[str, Any]:
     """Return frontend, num_mels, deltas and normalization for the features a checkpoint was trained on."""
     audio = settings.get("audio")
     if not audio:
@@ -111,9 +109,7 @@ def _kaldi_arguments(audio: dict[str, Any], path: str | Path) -> dict[str, Any]:
     options = dict(kaldi.get("fbank", {}))
     num_mels = int(options.pop("num_mel_bins", 80))
     for name in options.keys() - KALDI.keys():
-        raise UserError(
-            f"{path}: audio.kaldi.fbank.{name} is {options[name]!r}; this setting is not supported"
-        )
+        raise UserError(f"{path}: audio.kaldi.fbank.{name} is {options[name]!r}; this setting is not supported")
     require(options, KALDI, f"{path}: audio.kaldi.fbank")
     delta = audio.get("delta") or {"order": 0}
     require(delta, {"win_length": DELTA_WINDOW}, f"{path}: audio.delta")

@@ -42,9 +42,7 @@ def plan(
         licence: of the audio, to be remembered in corpus.json.
     """
     if label_from not in (None, "parent"):
-        raise UserError(
-            f"label_from={label_from} is unknown; expected parent (the folder's name), or nothing"
-        )
+        raise UserError(f"label_from={label_from} is unknown; expected parent (the folder's name), or nothing")
     if group_by not in GROUPINGS:
         raise UserError(f"group_by={group_by} is unknown; expected one of {', '.join(GROUPINGS)}")
     root = _root(source)
@@ -63,13 +61,9 @@ def plan(
 
 def _shares(labelled: bool, dev_share: float | None, test_share: float | None) -> dict[str, float]:
     shares = dict(LABELLED_SHARES if labelled else UNLABELLED_SHARES)
-    shares |= {
-        split: share for split, share in (("dev", dev_share), ("test", test_share)) if share is not None
-    }
+    shares |= {split: share for split, share in (("dev", dev_share), ("test", test_share)) if share is not None}
     if min(shares.values()) < 0 or sum(shares.values()) >= 1:
-        raise UserError(
-            f"dev_share and test_share must be 0 or more and leave something to train, found {shares}"
-        )
+        raise UserError(f"dev_share and test_share must be 0 or more and leave something to train, found {shares}")
     return shares
 
 
@@ -100,14 +94,9 @@ def unique_ids(paths: list[Path]) -> list[str]:
     Where that is not unique (`a.wav` beside `a.flac`, `a/b.wav` beside `a-b.wav`), a digest of the path is
     added.
     """
-    plain = [
-        "-".join(path.with_suffix("").parts).encode("utf-8", "backslashreplace").decode() for path in paths
-    ]
+    plain = ["-".join(path.with_suffix("").parts).encode("utf-8", "backslashreplace").decode() for path in paths]
     uses = Counter(plain)
-    return [
-        name if uses[name] == 1 else f"{name}-{_digest(path)}"
-        for name, path in zip(plain, paths, strict=True)
-    ]
+    return [name if uses[name] == 1 else f"{name}-{_digest(path)}" for name, path in zip(plain, paths, strict=True)]
 
 
 def _digest(path: Path) -> str:
@@ -118,6 +107,4 @@ def _label(items: list[Item], paths: list[Path], root: Path) -> None:
     for item, path in zip(items, paths, strict=True):
         item.custom["label"] = path.parent.name or root.name
     if len({item.custom["label"] for item in items}) < 2:
-        raise UserError(
-            f"label_from=parent found one folder only in {root}; expected one folder of files per label"
-        )
+        raise UserError(f"label_from=parent found one folder only in {root}; expected one folder of files per label")

@@ -107,9 +107,7 @@ def _scan(folder: Path) -> list[Take]:
     if not takes:
         raise UserError(f"no recordings in {folder}; expected files such as 7_jackson_32.wav")
     speakers = sorted({take.speaker for take in takes})
-    coverage = (
-        f"{len(takes)} recordings of {NUM_RECORDINGS}, {len(speakers)} speakers ({', '.join(speakers)})"
-    )
+    coverage = f"{len(takes)} recordings of {NUM_RECORDINGS}, {len(speakers)} speakers ({', '.join(speakers)})"
     if len(takes) < NUM_RECORDINGS:
         logger.warning("fsdd is incomplete: %s; results will not compare with those on all of it", coverage)
     else:

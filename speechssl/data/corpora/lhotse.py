@@ -36,9 +36,7 @@ def plan(
         licence: of the audio, to be remembered in corpus.json.
     """
     if source is None:
-        raise UserError(
-            "corpus=lhotse needs source=, a cut manifest or a folder of {train,dev,test}.jsonl.gz"
-        )
+        raise UserError("corpus=lhotse needs source=, a cut manifest or a folder of {train,dev,test}.jsonl.gz")
     if split not in (None, *SPLITS):
         raise UserError(f"split={split} is unknown; expected one of {', '.join(SPLITS)}, or nothing")
     corpus = open_corpus(source)

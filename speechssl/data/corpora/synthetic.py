@@ -110,9 +110,7 @@ def _check(
     if source is not None:
         raise UserError(f"corpus synthetic is made, not read: leave source= out (found {source})")
     if ENGLISH not in languages:
-        raise UserError(
-            f"languages={','.join(languages)}: keywords and sentences are English, so en must be there"
-        )
+        raise UserError(f"languages={','.join(languages)}: keywords and sentences are English, so en must be there")
     counts = {
         "num_speakers": (num_speakers, MIN_SPEAKERS),
         "keyword_takes": (keyword_takes, 1),
