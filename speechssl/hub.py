@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from speechssl import configs, registry
+from speechssl.data.cuts import Corpus
 from speechssl.errors import UserError, nearest
 from speechssl.files import load_safetensors, read_json, sha256
 from speechssl.interfaces import Upstream
-
-FORMAT = 1  # version of an exported folder's config.json
+from speechssl.train.checkpoint import FORMAT, find_export
 
 
 def load_upstream(name: str, checkpoint: str | Path | None = None, **overrides: Any) -> Upstream:
@@ -63,14 +63,21 @@ def export_folder(path: Path) -> Path:
     Raises:
         UserError: nothing has been exported there.
     """
-    stages = sorted(path.glob("stages/*/export/config.json"))
-    for config in (path / "config.json", path / "export" / "config.json", *reversed(stages)):
-        if config.is_file():
-            return config.parent
-    raise UserError(
-        f"{path} holds no exported model (expected {path / 'export' / 'config.json'}); "
-        "is it a run directory, and has its pretraining ended?"
-    )
+    folder = find_export(path)
+    if folder is None:
+        raise UserError(
+            f"{path} holds no exported model (expected {path / 'export' / 'config.json'}); "
+            "is it a run directory, and has its pretraining ended?"
+        )
+    return folder
+
+
+def take_statistics(upstream: Upstream, corpus: Corpus) -> bool:
+    """Give an upstream that still wants corpus statistics those of a train split; return whether it wanted any."""
+    frontend = upstream.statistics_frontend()
+    if frontend is not None:
+        upstream.set_statistics(*corpus.statistics(frontend))
+    return frontend is not None
 
 
 def _is_registered(name: str) -> bool:

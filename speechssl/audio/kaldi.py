@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from speechssl.audio.frontend import Framing, Frontend
-from speechssl.audio.mel import analysis_window, kaldi_bank
+from speechssl.audio.mel import analysis_window, kaldi_bank, mel_centres
 from speechssl.audio.normalize import Normalization
 
 
@@ -73,6 +73,7 @@ class KaldiFbank(Frontend):
             delta_window,
         )
         self.min_samples = size + framing.hop_samples if normalization == "utterance" else size
+        self.centres_hz = mel_centres(*mels)  # (num_mels,), for pictures
         self.scale, self.preemphasis = scale, preemphasis
         self.remove_dc, self.center_waveform = remove_dc, center_waveform
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from speechssl.audio.frontend import Framing, Frontend
-from speechssl.audio.mel import analysis_window, htk_bank
+from speechssl.audio.mel import analysis_window, htk_bank, mel_centres
 from speechssl.audio.normalize import Normalization
 
 EPSILON = 1e-10
@@ -64,6 +64,7 @@ class LogMel(Frontend):
             htk_bank(size // 2 + 1, *mels),
             Normalization(normalization, mean, std, std_factor),
         )
+        self.centres_hz = mel_centres(*mels)  # (num_mels,), for pictures
         self.loudness_db, self.batch_padded = loudness_db, batch_padded
         self.reach = size // 2  # samples reflected at each end
         self.min_samples = self.reach + 1

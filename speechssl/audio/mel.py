@@ -58,6 +58,13 @@ def kaldi_bank(fft_size: int, num_mels: int, sample_rate: int, low_freq: float, 
     return bank
 
 
+def mel_centres(num_mels: int, sample_rate: int, low_freq: float, high_freq: float) -> Tensor:
+    """Return (num_mels,) centre frequencies in Hz, the same in both conventions."""
+    high_freq = _upper_edge(num_mels, sample_rate, low_freq, high_freq)
+    low, high = (1127 * math.log(1 + f / 700) for f in (low_freq, high_freq))
+    return 700 * ((torch.linspace(low, high, num_mels + 2)[1:-1] / 1127).exp() - 1)
+
+
 def band_ranges(bank: Tensor, width: int) -> list[tuple[int, int, int, int]]:
     """Split a bank into groups of `width` neighbouring filters that each need only part of the spectrum.
 

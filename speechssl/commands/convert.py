@@ -1,8 +1,8 @@
 """Published checkpoint to ours and back, checked on the spot.
 
 `source=states.ckpt out=folder` writes an exported folder that `load_upstream(folder)` reads; `source=run_dir
-out=states.ckpt` writes the family's published layout. The written file is read again, and the largest difference between
-hidden states before and after is printed.
+out=states.ckpt` writes the family's published layout. The written file is read again, and the largest difference
+between hidden states before and after is printed.
 """
 
 from pathlib import Path

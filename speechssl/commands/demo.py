@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from speechssl.commands.main import dispatch
 from speechssl.errors import UserError
 
-TASKS = ("ks", "sid", "asr/debug")
+TASKS = ("ks/debug", "sid/debug", "asr/debug")
 FULL = 5.0  # minutes that the sizes below were chosen for, on 2 cores
 
 

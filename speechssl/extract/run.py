@@ -11,7 +11,7 @@ from speechssl.data.cuts import open_corpus
 from speechssl.errors import UserError, nearest
 from speechssl.extract import encode, writer
 from speechssl.files import read_json
-from speechssl.hub import load_upstream, weights_sha256
+from speechssl.hub import load_upstream, take_statistics, weights_sha256
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SHARD_BYTES = 512 * 2**20  # upper bound aimed at; a single utterance may exceed it
@@ -44,9 +44,7 @@ def extract(
         raise UserError("npy has no bfloat16; choose dtype=float16 or format=safetensors")
     corpus = open_corpus(data)
     model = load_upstream(upstream)
-    frontend = model.statistics_frontend()
-    if frontend is not None:
-        model.set_statistics(*corpus.statistics(frontend))
+    take_statistics(model, corpus)
     chosen = encode.check_layers(model, layers)
     splits = corpus.splits if split == "all" else [split]
     settings = {

@@ -7,7 +7,7 @@ import torch
 
 from speechssl.data.cuts import Corpus
 from speechssl.errors import UserError
-from speechssl.hub import load_upstream, weights_sha256
+from speechssl.hub import load_upstream, take_statistics, weights_sha256
 from speechssl.interfaces import Upstream
 from speechssl.probe.cache import FeatureCache
 
@@ -56,12 +56,9 @@ class Encoder:
         if self._cache is not None:
             return self._cache, self._sha256
         upstream = load_upstream(self.name)
-        frontend = upstream.statistics_frontend()
-        if frontend is not None:
-            mean, std = corpus.statistics(frontend)
-            upstream.set_statistics(torch.as_tensor(mean), torch.as_tensor(std))
+        depends_on_corpus = take_statistics(upstream, corpus)
         cache, sha256 = self._open(upstream)
-        if frontend is None:
+        if not depends_on_corpus:
             self._cache, self._sha256 = cache, sha256
         return cache, sha256
 

@@ -132,6 +132,12 @@ def export_upstream(
     return folder
 
 
+def find_export(path: Path) -> Path | None:
+    """Return the exported folder of a run directory (its last stage's, if it has several), or None."""
+    stages = sorted(path.glob("stages/*/export"), reverse=True)
+    return next((folder for folder in (path, path / "export", *stages) if (folder / "config.json").is_file()), None)
+
+
 def _on_cpu(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Copy the tensors: safetensors refuses storage that two of them share."""
     return {k: v.detach().cpu().contiguous().clone() for k, v in state.items() if isinstance(v, torch.Tensor)}

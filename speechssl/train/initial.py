@@ -11,7 +11,7 @@ from speechssl import registry
 from speechssl.errors import UserError
 from speechssl.files import load_safetensors, read_json
 from speechssl.interfaces import PretrainTask
-from speechssl.train.checkpoint import UPSTREAM_PREFIX, load_checkpoint, newest_checkpoint
+from speechssl.train.checkpoint import UPSTREAM_PREFIX, find_export, load_checkpoint, newest_checkpoint
 
 LOGGER = logging.getLogger(__name__)
 
@@ -87,14 +87,14 @@ def _read(source: str, family: str) -> dict[str, Tensor]:
 
 
 def _read_folder(folder: Path, family: str) -> dict[str, Tensor]:
-    for export in (folder, folder / "export", *sorted(folder.glob("stages/*/export"), reverse=True)):
-        if (export / "config.json").is_file():
-            found = read_json(export / "config.json").get("family")
-            if found != family:
-                raise UserError(f"init_from={folder} is of the family {found}, but {family} is to be trained")
-            head = export / "pretraining.safetensors"
-            own = load_safetensors(head) if head.is_file() else {}
-            return _prefixed(load_safetensors(export / "model.safetensors")) | own
+    export = find_export(folder)
+    if export is not None:
+        found = read_json(export / "config.json").get("family")
+        if found != family:
+            raise UserError(f"init_from={folder} is of the family {found}, but {family} is to be trained")
+        head = export / "pretraining.safetensors"
+        own = load_safetensors(head) if head.is_file() else {}
+        return _prefixed(load_safetensors(export / "model.safetensors")) | own
     checkpoint = newest_checkpoint(folder)
     if checkpoint is None:
         raise UserError(f"init_from={folder} holds neither an exported model nor a checkpoint")

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from speechssl.audio.mel import WINDOWS, analysis_window, band_ranges, htk_bank, kaldi_bank
+from speechssl.audio.mel import WINDOWS, analysis_window, band_ranges, htk_bank, kaldi_bank, mel_centres
 from speechssl.errors import UserError
 
 
@@ -76,3 +76,10 @@ def test_wrong_settings_are_named() -> None:
     for num_mels, low, high in [(0, 0.0, 0.0), (80, -1.0, 0.0), (80, 0.0, 9000.0), (80, 5000.0, 4000.0)]:
         with pytest.raises(UserError, match="8000 Hz"):
             htk_bank(201, num_mels, 16000, low, high)
+
+
+def test_centres_lie_where_filters_peak() -> None:
+    centres = mel_centres(40, 16000, 20.0, 0.0)
+    bank = kaldi_bank(4096, 40, 16000, 20.0, 0.0)  # bins of 3.9 Hz
+    peaks = bank.argmax(0) * 16000 / 4096
+    assert torch.all((centres - peaks).abs() <= 4)

@@ -96,6 +96,7 @@ def test_snapshot() -> None:
         "altered": (4, 101, 80),
         "reconstructed": (4, 101, 80),
         "lengths": (4,),
+        "hertz": (80,),
     }
     changed = (snapshot["clean"] != snapshot["altered"]).float().mean()
     assert 0.02 < changed < 0.6

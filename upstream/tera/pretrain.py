@@ -121,4 +121,7 @@ class TeraPretraining(PretrainTask):
             "reconstructed": reconstructed,
             "lengths": lengths,
         }
-        return {name: array[:PICTURES] for name, array in arrays.items()}
+        arrays = {name: array[:PICTURES] for name, array in arrays.items()}
+        if clean.shape[2] == len(self.upstream.frontend.centres_hz):  # with deltas, channels are not frequencies
+            arrays["hertz"] = self.upstream.frontend.centres_hz
+        return arrays
