@@ -9,6 +9,7 @@ from torch import Tensor
 
 from speechssl.data.cuts import CutTable
 from speechssl.data.loader import utterance_batches
+from speechssl.data.progress import ProgressLine
 from speechssl.errors import UserError
 from speechssl.interfaces import Upstream
 
@@ -46,6 +47,7 @@ def encode(
     dtype: torch.dtype,
     max_seconds: float,
     num_workers: int,
+    progress: ProgressLine | None = None,
 ) -> Iterator[Encoded]:
     """Yield each utterance's hidden states on the CPU, batched by length to waste no padding.
 
@@ -53,6 +55,7 @@ def encode(
         layers: hidden states to keep, None for all.
         pooling: "none" for (L', T, D), "mean" for the mean over valid frames, (L', D).
         max_seconds: padded audio per forward pass, in seconds.
+        progress: told of every batch that is done.
     """
     if pooling not in ("none", "mean"):
         raise UserError(f"pooling={pooling!r} is not known; known: none, mean")
@@ -61,6 +64,8 @@ def encode(
     for batch in utterance_batches(cuts, max_seconds=max_seconds, num_workers=num_workers):
         for name, reason in batch.unreadable:
             yield Encoded(name, None, 0, reason)
+        if progress is not None:
+            progress.advance(len(batch.unreadable) + (0 if batch.empty else len(batch.ids)), batch.seconds)
         if batch.empty:
             continue
         on_device = batch.to(device)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from speechssl.data.cuts import open_corpus
+from speechssl.data.progress import ProgressLine
 from speechssl.errors import UserError, nearest
 from speechssl.extract import encode, writer
 from speechssl.files import read_json
@@ -67,16 +68,17 @@ def extract(
 
 
 def _write(model: Any, tables: list, folder: Path, settings: dict, options: dict) -> dict[str, Any]:
-    started, rows = time.monotonic(), []
+    started = time.monotonic()
     seconds = _seconds_per_shard(model, settings)
     plan = [(table, part) for table in tables for part in encode.parts(table, seconds)]
-    for number, (table, part) in enumerate(plan):
-        done = writer.read_part(folder, number)
-        if done is None:
-            encoded = encode.encode(model, table.select(part), **options)
-            done = writer.write_shard(folder, number, settings["format"], encoded)
-            logger.info("shard %d of %d, %.0f s so far", number + 1, len(plan), time.monotonic() - started)
-        rows += done
+    done = {number: rows for number in range(len(plan)) if (rows := writer.read_part(folder, number)) is not None}
+    total, finished = sum(len(part) for _, part in plan), sum(len(plan[number][1]) for number in done)
+    with ProgressLine("extracting", total, finished) as progress:
+        for number, (table, part) in enumerate(plan):
+            if number not in done:
+                encoded = encode.encode(model, table.select(part), progress=progress, **options)
+                done[number] = writer.write_shard(folder, number, settings["format"], encoded)
+    rows = [row for number in range(len(plan)) for row in done[number]]
     kept = [row for row in rows if "file" in row]
     if not kept:
         raise UserError(

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from speechssl.data.cuts import Corpus, CutTable
+from speechssl.data.progress import ProgressLine
 from speechssl.errors import UserError
 from speechssl.extract.encode import encode
 from speechssl.files import atomic_path, digest, read_json, write_json
@@ -83,9 +84,11 @@ class FeatureCache:
         keys = utterance_keys(corpus, table)
         missing = [i for i, key in enumerate(keys) if key not in known and key not in self.unreadable]
         parts = self._parts(table, missing, frames)
-        for number, part in enumerate(parts, start=1):
-            self._encode(table.select(part), [keys[i] for i in part], frames)
-            logger.info("encoded part %d of %d: %d utterances", number, len(parts), len(part))
+        with ProgressLine("encoding", len(missing)) as progress:
+            for part in parts:
+                self._encode(table.select(part), [keys[i] for i in part], frames, progress)
+        if missing:
+            logger.info("encoded %d utterances of %s", len(missing), corpus.path)
 
     def _parts(self, table: CutTable, missing: list[int], frames: bool) -> list[list[int]]:
         """Cut the missing utterances, sorted by length, into shards."""
@@ -104,7 +107,7 @@ class FeatureCache:
             room -= seconds
         return parts
 
-    def _encode(self, table: CutTable, keys: list[str], frames: bool) -> None:
+    def _encode(self, table: CutTable, keys: list[str], frames: bool, progress: ProgressLine) -> None:
         names = dict(zip(table.ids, keys, strict=True))
         pooled: dict[str, np.ndarray] = {}
         whole: dict[str, np.ndarray] = {}
@@ -116,6 +119,7 @@ class FeatureCache:
             dtype=torch.float32,
             max_seconds=self.max_seconds,
             num_workers=self.num_workers,
+            progress=progress,
         )
         for item in encoded:
             key = names[item.id]

@@ -79,15 +79,6 @@ def spoken_letters(number: int, generator: np.random.Generator) -> tuple:
     return word_audio(" ".join(words), SPEAKERS[speaker][1], generator), speaker, " ".join(words).lower(), {}
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    """Small operations only lose by sharing them out."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def words(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """60 + 24 + 24 utterances of three keywords by four speakers."""
