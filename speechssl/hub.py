@@ -28,23 +28,46 @@ def load_upstream(name: str, checkpoint: str | Path | None = None, **overrides: 
     Raises:
         UserError: unknown name, missing or damaged files, settings the family does not have.
     """
-    family, _, file = name.partition(":")
     if checkpoint is not None:
-        family, file = name, str(checkpoint)
+        name = f"{name}:{checkpoint}"
+    check_name(name)
+    family, _, file = name.partition(":")
+    if file:
+        upstream = _from_checkpoint(family.partition("/")[0], Path(file), overrides)
+    elif _is_registered(name) and ("@" in name or not family_needs_weights(name)):
+        upstream = _from_configuration(name, overrides)
+    elif _is_registered(name):
+        upstream = _from_folder(bundled_folder(name), overrides)
+    else:
+        upstream = _from_folder(Path(name), overrides)
+    return upstream.eval().requires_grad_(False)
+
+
+def check_name(name: str) -> None:
+    """Raise UserError for a name that `load_upstream` cannot find; builds and loads nothing."""
+    family, _, file = name.partition(":")
     if file:
         registry.folder("upstream", family.partition("/")[0])
-        upstream = _from_checkpoint(family.partition("/")[0], Path(file), overrides)
+        if not Path(file).exists():
+            raise UserError(f"checkpoint {file} does not exist")
     elif _is_registered(name):
-        upstream = _from_configuration(name, overrides)
+        base, at, control = name.partition("@")
+        configs.split_name("upstream", base)
+        if at and not re.fullmatch(r"random\d*", control):
+            raise UserError(f"unknown suffix @{control} in {name!r}; known: @random, or @randomN with a seed N")
+        if not at and family_needs_weights(base) and not bundled_folder(base).is_dir():
+            raise UserError(
+                f"no trained weights of {base} are bundled; give a run directory or FAMILY:FILE, pretrain with "
+                f"`speechssl pretrain upstream={base}`, or say {base}@random for an untrained one"
+            )
     elif Path(name).is_dir():
-        upstream = _from_folder(Path(name), overrides)
+        export_folder(Path(name))
     else:
         known = registry.names("upstream")
-        raise UserError(
-            f"unknown upstream {name!r}: not a known family ({', '.join(known)}) and no such folder"
-            f"{nearest(name.partition('/')[0].partition('@')[0], known)}"
-        )
-    return upstream.eval().requires_grad_(False)
+        hint = nearest(re.split("[/@]", name)[0], known)
+        if Path(name).is_file():
+            hint = f"; for a published checkpoint say FAMILY:{name}"
+        raise UserError(f"unknown upstream {name!r}: not a known family ({', '.join(known)}) and no such folder{hint}")
 
 
 def list_upstreams() -> list[str]:
@@ -84,25 +107,23 @@ def _is_registered(name: str) -> bool:
     return re.split("[/@]", name)[0] in registry.names("upstream")
 
 
+def family_needs_weights(name: str) -> bool:
+    """Return whether a family is learnt (the others, such as filterbanks, are used as they are)."""
+    return name.partition("/")[0] in configs.trainable()
+
+
+def bundled_folder(name: str) -> Path:
+    """Return where trained weights of "tera/tiny" lie if the package brings them."""
+    family, size = configs.split_name("upstream", name)
+    return registry.folder("upstream", family) / "weights" / size
+
+
 def _from_configuration(name: str, overrides: dict[str, Any]) -> Upstream:
-    base, at, control = name.partition("@")
-    random = re.fullmatch(r"random(\d*)", control)
-    if at and not random:
-        raise UserError(f"unknown suffix @{control} in {name!r}; known: @random, or @randomN with a seed N")
+    base, _, control = name.partition("@")
     family, config = configs.load("upstream", base)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(random[1] or 0) if random else 0)
-        upstream = registry.build_upstream(family, {**config, **overrides})
-    if random or not any(True for _ in upstream.parameters()):
-        return upstream
-    size = configs.split_name("upstream", base)[1]
-    bundled = registry.folder("upstream", family) / "weights" / size
-    if not bundled.is_dir():
-        raise UserError(
-            f"no trained weights of {family}/{size} are bundled; give a run directory or {family}:FILE, pretrain "
-            f"with `speechssl pretrain upstream={family}/{size}`, or say {family}/{size}@random for an untrained one"
-        )
-    return _from_folder(bundled, overrides)
+        torch.manual_seed(int(control.removeprefix("random") or 0))
+        return registry.build_upstream(family, {**config, **overrides})
 
 
 def _from_folder(path: Path, overrides: dict[str, Any]) -> Upstream:

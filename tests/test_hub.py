@@ -51,8 +51,9 @@ def test_keyword_overrides_reach_the_constructor() -> None:
         ("tera/debug", "tera/debug@random"),
         ("tera/debug@rnd", "unknown suffix"),
         ("tera:/nowhere.ckpt", "does not exist"),
-        ("fbank:/nowhere.ckpt", "no published checkpoint format"),
+        (f"fbank:{__file__}", "no published checkpoint format"),
         ("/no/such/folder", "no such folder"),
+        (__file__, "say FAMILY:"),
     ],
 )
 def test_unknown_names(name: str, expected: str) -> None:

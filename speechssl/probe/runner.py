@@ -8,6 +8,7 @@ from typing import Any
 
 from speechssl.data.cuts import Corpus, open_corpus
 from speechssl.files import read_json, write_json, write_text
+from speechssl.hub import check_name
 from speechssl.interfaces import DownstreamTask
 from speechssl.probe import encoders, plan, result, rows, table
 from speechssl.probe.train import Probe
@@ -45,6 +46,8 @@ def benchmark(
         UserError: unknown names, folders without the needed labels, settings that do not fit.
     """
     named = plan.read_upstreams(upstream)
+    for name in named.values():
+        check_name(name)
     chosen = plan.read_tasks(tasks, probe, label, task)
     folders = plan.read_data(data, chosen)
     bench = Bench(Path(run_dir), probe["standardize"], encoding | {"frame_dtype": probe["frame_dtype"]})
