@@ -13,6 +13,7 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -34,6 +35,27 @@ OPEN_NODES = (
 )  # constructor arguments: checked against the signature, not the YAML
 
 
+class FamilySource(FileConfigSource):
+    """Reads `upstream/` and `downstream/` below a folder, and nothing else there.
+
+    A plain file source would take every other folder beside them, such as the user's `data/`, for a group of
+    configurations, and `data=` could no longer be a path.
+    """
+
+    @staticmethod
+    def scheme() -> str:
+        return "speechssl"
+
+    def available(self) -> bool:
+        return Path(self.path).is_dir()
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path.split("/")[0] in registry.KINDS and super().is_group(config_path)
+
+    def is_config(self, config_path: str) -> bool:
+        return config_path.split("/")[0] in registry.KINDS and super().is_config(config_path)
+
+
 class FamilyFolders(SearchPathPlugin):
     """Lets Hydra find `upstream/<family>/*.yaml` and `downstream/<task>/*.yaml`.
 
@@ -45,9 +67,10 @@ class FamilyFolders(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         if FamilyFolders.visible:
             root = Path(next(iter(speechssl.upstream.__path__))).parent
-            search_path.append("speechssl", f"file://{root}")
+            search_path.append("speechssl", f"speechssl://{root}")
 
 
+Plugins.instance().register(FamilySource)
 Plugins.instance().register(FamilyFolders)
 
 

@@ -1,7 +1,10 @@
 """YAML beside the code, and the checks between the command line and Hydra."""
 
+from pathlib import Path
+
 import pytest
 
+import speechssl.upstream
 from speechssl import configs, registry
 from speechssl.errors import UserError
 from speechssl.hub import list_upstreams
@@ -62,3 +65,11 @@ def test_comments_become_explanations() -> None:
     assert explained["data"][0] == "???"
     assert "second" in explained["trainer.max_seconds"][1]
     assert "optim.lr" in explained
+
+
+def test_a_folder_beside_the_families_is_no_group(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in an installed package, where `speechssl/data` lies beside `speechssl/upstream`, or a user's own `data/`."""
+    (tmp_path / "upstream").symlink_to(next(iter(speechssl.upstream.__path__)))
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(speechssl.upstream, "__path__", [str(tmp_path / "upstream")])
+    assert configs.compose("pretrain", ["upstream=tera/debug", "data=d", "run_dir=r"]).data == "d"
