@@ -102,7 +102,7 @@ class Probe:
             clip_norm=task.clip_norm,
             keep_checkpoints=1,
             max_unreadable=1.0,
-            progress=False,
+            progress=True,
         )
         trainer.fit(
             grid,
