@@ -1,5 +1,6 @@
 """What all frontends share: framing, deltas, normalisation, corpus statistics and checks."""
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,7 +34,7 @@ class Framing:
         return cls(sample_rate, window, hop, 1 << (window - 1).bit_length() if power_of_two else window)
 
 
-class Frontend(nn.Module):
+class Frontend(nn.Module, ABC):
     """Waveforms to features, in float32 on the waveforms' device; see `KaldiFbank` and `LogMel`.
 
     Args:
@@ -169,25 +170,25 @@ class Frontend(nn.Module):
         self.corpus_std.copy_(std)
         self.statistics_known.fill_(True)
 
+    @abstractmethod
     def _signal(self, waveform: Tensor, length: int, rms: Tensor | None) -> Tensor:
         """Return the signal (M,) to cut the frames of one waveform (S,) with `length` valid samples from."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _signals(self, waveforms: Tensor, lengths: Tensor, rms: Tensor | None) -> Tensor:
         """Return the same for (B, S) waveforms that are zero beyond their lengths: (B, M)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _window_(self, frames: Tensor, scratch: Tensor, out: Tensor) -> None:
         """Write conditioned, windowed frames (T, W) into `out`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _windowed(self, frames: Tensor) -> Tensor:
         """Return conditioned, windowed frames (B, T, W)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _floor_(self, energies: Tensor) -> Tensor:
         """Keep energies away from zero, in place, before the logarithm."""
-        raise NotImplementedError
 
     def _in_place(self, tensor: Tensor) -> bool:
         """Tell whether to work clip by clip and in place: on a CPU, nothing differentiated or traced."""
