@@ -91,7 +91,7 @@ def explain(verb: str, module: ModuleType) -> str:
     if not path.is_file():
         return "\n".join(lines)
     lines.append("keys (key=default; ??? must be given):")
-    for key, (default, text) in configs.describe(verb).items():
+    for key, (default, text) in sorted(configs.describe(verb).items(), key=lambda row: "." in row[0]):
         lines.append(f"  {key + '=' + default:<34} {text}")
     return "\n".join(lines)
 
