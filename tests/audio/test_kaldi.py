@@ -137,7 +137,9 @@ def test_error_to_float64_is_at_most_twice_torchaudios(recipe: str) -> None:
     assert ours <= 2 * theirs
 
 
-@pytest.mark.parametrize(("num_mels", "window"), [(80, "povey"), (128, "hann")])
+@pytest.mark.parametrize(
+    ("num_mels", "window"), [(80, "povey"), (64, "hann")]
+)  # its newest version refuses empty filters
 def test_values_equal_kaldi_native_fbank(num_mels: int, window: str) -> None:
     native = pytest.importorskip("kaldi_native_fbank")
     waveform = speech_like([16000], seed=2)[0]
