@@ -105,10 +105,9 @@ def test_finished_rows_are_kept_and_changed_settings_replace_them(
     words: Corpus, toys: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run("toy", "ks", str(words.path), tmp_path)
-    monkeypatch.setattr(runner.Probe, "run", lambda *_: pytest.fail("computed again"))
-    assert run("toy", "ks", str(words.path), tmp_path) == first
-    monkeypatch.undo()
-    monkeypatch.setattr("speechssl.probe.encoders.load_upstream", lambda name: toys["toy"])
+    with monkeypatch.context() as finished:
+        finished.setattr(runner.Probe, "run", lambda *_: pytest.fail("computed again"))
+        assert run("toy", "ks", str(words.path), tmp_path) == first
     changed = run("toy", "ks", str(words.path), tmp_path, {"steps": 40})
     assert changed[0]["steps"] == 40
     assert [row["steps"] for row in read_lines(tmp_path / "results.jsonl")] == [40]
