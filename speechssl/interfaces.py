@@ -4,7 +4,7 @@ Shape legend of the whole project: `B` batch, `S` samples, `T` frames, `F` mel b
 `L` layers, `V` codebook size, `C` classes. Lengths are counts of valid samples or frames; padding is at the end.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -84,6 +84,16 @@ class Upstream(nn.Module):
 
     family: str = ""  # set by the registry: with `config` it is what an exported folder needs to rebuild the model
     config: dict[str, Any]
+
+    spectrogram_augment: Callable[[Tensor, Tensor], Tensor] | None = None  # set around a forward by fine-tuning only
+    mask_value: float = 0.0  # of a normalised spectrogram cell that SpecAugment masks
+
+    def augmented(self, features: Tensor, frames: Tensor) -> Tensor:
+        """Return normalised features (B, T, F) with (B,) valid frames as fine-tuning augments them, else as they are.
+
+        A family with a spectrogram calls this between its frontend and its encoder.
+        """
+        return features if self.spectrogram_augment is None else self.spectrogram_augment(features, frames)
 
     def encode(self, waveforms: Tensor, lengths: Tensor) -> Features:
         """Encode (B, S) float32 waveforms with (B,) valid samples, each at least `min_samples` long."""
@@ -202,7 +212,8 @@ class Metric(Protocol):
     def records(self) -> list[dict[str, Any]]:
         """Return per utterance {"id", "reference", "hypothesis", "numerator", "denominator"}.
 
-        The main metric of any subset is `100 * sum(numerator) / sum(denominator)`.
+        The main metric of any subset is `100 * sum(numerator) / sum(denominator)`. A metric that is no such ratio
+        also has `main(weights)`: the main metric (R,) where record number i counts weights[r, i] times.
         """
 
 
@@ -212,7 +223,9 @@ class DownstreamTask:
     name: str
     monitor: ClassVar[str]  # the main metric: selects on dev, reported on test
     mode: ClassVar[str]  # "max" or "min"
-    pooled: ClassVar[bool] = False  # the head commutes with the mean over time, so pooled features suffice
+    pooled: ClassVar[bool] = False  # the head needs no more than statistics over time of the features
+    pooling: str = "mean"  # which, where it is pooled: "mean", or "mean_std" for mean and standard deviation
+    refit: ClassVar[bool] = False  # given folds: once dev has selected, train anew on train and dev together
     folds: Sequence[str] = ("",)
 
     def dataset(self, split: str) -> Examples:
@@ -220,11 +233,17 @@ class DownstreamTask:
         raise NotImplementedError(f"{type(self).__name__} has to implement dataset(split)")
 
     def sample_weights(self, examples: Examples) -> list[float] | None:
-        """Return per-utterance weights for drawing train batches with replacement, or None for plain shuffling."""
+        """Return per-utterance weights for drawing train batches with replacement, or None for plain shuffling.
+
+        They may depend on the labels only: train and dev are joined for a refit.
+        """
         return None
 
     def head(self, hidden_size: int, downsample_rate: int) -> nn.Module:
-        """Return forward(features (B, T, D), lengths (B,)) -> (outputs, output lengths)."""
+        """Return forward(features (B, T, D), lengths (B,)) -> (outputs, output lengths).
+
+        A pooled head also takes the statistics themselves: (B, 1, D), or (B, 1, 2 D) with `pooling="mean_std"`.
+        """
         raise NotImplementedError(f"{type(self).__name__} has to implement head(hidden_size, downsample_rate)")
 
     def loss(self, outputs: Tensor, lengths: Tensor, labels: dict[str, Any]) -> dict[str, Tensor]:

@@ -28,3 +28,9 @@ def mockingjay() -> ModuleType:
     return pytest.importorskip(
         "s3prl.upstream.mockingjay.model", reason="s3prl cannot be imported", exc_type=ImportError
     )
+
+
+@pytest.fixture(scope="session", params=["patch", "frame"])
+def ssast_golden(request: pytest.FixtureRequest) -> dict:
+    """Weights, inputs and outputs of a small model, made with the authors' code."""
+    return torch.load(FIXTURES / f"ssast_{request.param}.pt", weights_only=True)

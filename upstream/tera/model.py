@@ -85,7 +85,8 @@ class Tera(Upstream):
 
     def encode(self, waveforms: Tensor, lengths: Tensor) -> Features:
         """Encode (B, S) waveforms with (B,) valid samples; the frontend takes no gradient."""
-        return self.encode_features(*self.features(waveforms, lengths))
+        features, frames = self.features(waveforms, lengths)
+        return self.encode_features(self.augmented(features, frames), frames)
 
     def features(self, waveforms: Tensor, lengths: Tensor, rms: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return normalised features (B, T, F) in float32 and their lengths (B,), without gradients.

@@ -1,0 +1,78 @@
+"""SSAST's input: 128 log-mel bins at 100 frames/s, normalised with one mean and twice one standard deviation."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from speechssl.audio import KaldiFbank
+from speechssl.errors import UserError
+
+AUDIOSET = (-4.2677393, 4.5689974)  # mean and std of the data the published models were pretrained on
+STD_FACTOR = 2.0
+
+
+class Spectrogram(nn.Module):
+    """Waveforms to normalised log-mel spectrograms.
+
+    Args:
+        num_mels: F.
+        mean, std: of all cells of the training data's spectrograms. None: measured on the corpus the model is used on,
+            see `set_statistics`; then they travel with the weights.
+        target_frames: pad or cut every clip to this many frames (its beginning is kept); None keeps its length.
+        pad_before_norm: with `target_frames`, what is padded is 0 before the normalisation (as the authors train and
+            fine-tune; it comes out as 0.467) or after it (as in their SUPERB experiments).
+    """
+
+    def __init__(
+        self, num_mels: int, mean: float | None, std: float | None, target_frames: int | None, pad_before_norm: bool
+    ) -> None:
+        super().__init__()
+        if (mean is None) != (std is None) or (std is not None and std <= 0):
+            raise UserError(f"expected mean and a positive std, or neither; found mean={mean} and std={std}")
+        if target_frames is not None and target_frames < 1:
+            raise UserError(f"target_frames must be positive, found {target_frames}")
+        self.fbank = KaldiFbank(num_mels=num_mels, window="hann", center_waveform=True)
+        self.measured, self.target_frames, self.pad_before_norm = mean is None, target_frames, pad_before_norm
+        self.register_buffer("mean", torch.tensor(mean if mean is not None else 0.0), persistent=self.measured)
+        self.register_buffer("std", torch.tensor(std if std is not None else 0.0), persistent=self.measured)
+        self._known = False
+
+    @property
+    def known(self) -> bool:
+        """Whether mean and std are there."""
+        if not self._known:  # asked once: on a GPU looking waits for the device
+            self._known = bool(self.std > 0)
+        return self._known
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Take per-channel statistics (F,) of the fbank and keep mean and std over all cells."""
+        mean, variance = torch.as_tensor(mean).double(), torch.as_tensor(std).double().square()
+        self.mean.fill_(float(mean.mean()))
+        self.std.fill_(float((variance.mean() + mean.var(correction=0)).sqrt()))
+
+    @property
+    def zero(self) -> float:
+        """What a cell of value 0 becomes."""
+        return float(-self.mean / (STD_FACTOR * self.std)) if self.known else 0.0
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (B, T, F) in float32, 0 beyond the valid frames, and (B,) valid frames.
+
+        Raises:
+            UserError: mean and std are to be measured and have not been.
+        """
+        if not self.known:
+            raise UserError(
+                "this SSAST takes mean and std from the corpus it is used on, and has none yet: "
+                "give it statistics (set_statistics), or set mean and std"
+            )
+        with torch.no_grad(), torch.autocast(waveforms.device.type, enabled=False):
+            cells, frames = self.fbank(waveforms, lengths)
+            cells = (cells - self.mean) / (STD_FACTOR * self.std)
+            inside = torch.arange(cells.shape[1], device=cells.device) < frames[:, None]
+            if self.target_frames is None:
+                return cells.masked_fill(~inside[..., None], 0.0), frames
+            fill = self.zero if self.pad_before_norm else 0.0
+            cells = cells.masked_fill(~inside[..., None], fill)[:, : self.target_frames]
+            cells = F.pad(cells, (0, 0, 0, self.target_frames - cells.shape[1]), value=fill)
+            return cells, torch.full_like(frames, self.target_frames)
