@@ -1,6 +1,7 @@
 """Upstreams by name: `tera/tiny`, `tera/tiny@random`, `tera:states.ckpt`, `runs/my-run`, `fbank`."""
 
 import hashlib
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from speechssl import configs, registry
 from speechssl.data.cuts import Corpus
 from speechssl.errors import UserError, nearest
 from speechssl.files import load_safetensors, read_json, sha256
-from speechssl.interfaces import Upstream
-from speechssl.train.checkpoint import FORMAT, find_export
+from speechssl.interfaces import PretrainTask, Upstream
+from speechssl.train.checkpoint import FORMAT, UPSTREAM_PREFIX, find_export
+
+logger = logging.getLogger(__name__)
 
 
 def load_upstream(name: str, checkpoint: str | Path | None = None, **overrides: Any) -> Upstream:
@@ -33,7 +36,7 @@ def load_upstream(name: str, checkpoint: str | Path | None = None, **overrides: 
     check_name(name)
     family, _, file = name.partition(":")
     if file:
-        upstream = _from_checkpoint(family.partition("/")[0], Path(file), overrides)
+        upstream = _from_checkpoint(family, Path(file), overrides)
     elif _is_registered(name) and ("@" in name or not family_needs_weights(name)):
         upstream = _from_configuration(name, overrides)
     elif _is_registered(name):
@@ -41,6 +44,35 @@ def load_upstream(name: str, checkpoint: str | Path | None = None, **overrides: 
     else:
         upstream = _from_folder(Path(name), overrides)
     return upstream.eval().requires_grad_(False)
+
+
+def load_objective(source: str | Path, upstream: Upstream) -> PretrainTask | None:
+    """Return the pretraining objective that lies beside a model, with its prediction heads; None where there is none.
+
+    Args:
+        source: the published file, run directory or exported folder that `upstream` was loaded from.
+        upstream: the model, which the objective is put around.
+    """
+    module, source = registry.module("upstream", upstream.family), Path(source)
+    if source.is_file():
+        content = module.PUBLISHED.read(source)
+        arguments, state = content.task_config, content.task_state
+    else:
+        folder = export_folder(source)
+        head = folder / "pretraining.safetensors"
+        arguments = read_json(folder / "config.json").get("task", {})
+        state = load_safetensors(head) if head.is_file() else {}
+    if not state:
+        return None
+    task = module.PRETRAIN_TASK(upstream, **arguments)
+    own = {name: tensor for name, tensor in task.state_dict().items() if not name.startswith(UPSTREAM_PREFIX)}
+    if {name: tensor.shape for name, tensor in own.items()} != {name: tensor.shape for name, tensor in state.items()}:
+        logger.warning(
+            "the prediction heads in %s are of another kind than %s has; left out", source, type(task).__name__
+        )
+        return None
+    task.load_state_dict(state, strict=False)
+    return task
 
 
 def check_name(name: str) -> None:
@@ -68,6 +100,14 @@ def check_name(name: str) -> None:
         if Path(name).is_file():
             hint = f"; for a published checkpoint say FAMILY:{name}"
         raise UserError(f"unknown upstream {name!r}: not a known family ({', '.join(known)}) and no such folder{hint}")
+
+
+def family_of(name: str) -> str:
+    """Return the family of an upstream's name; builds and loads nothing."""
+    family, _, file = name.partition(":")
+    if file or _is_registered(name):
+        return re.split("[/@]", family)[0]
+    return str(read_json(export_folder(Path(name)) / "config.json").get("family", ""))
 
 
 def list_upstreams() -> list[str]:
@@ -145,19 +185,33 @@ def _from_folder(path: Path, overrides: dict[str, Any]) -> Upstream:
     return upstream
 
 
-def _from_checkpoint(family: str, path: Path, overrides: dict[str, Any]) -> Upstream:
+def _from_checkpoint(name: str, path: Path, overrides: dict[str, Any]) -> Upstream:
+    family = name.partition("/")[0]
     if path.is_dir():
         upstream = _from_folder(path, overrides)
         if upstream.family != family:
             raise UserError(f"{path} holds a {upstream.family} model, not {family}")
+        _check_size(name, upstream.config, path)
         return upstream
     published = getattr(registry.module("upstream", family), "PUBLISHED", None)
     if published is None:
         raise UserError(f"upstream {family} has no published checkpoint format; give a run directory")
     content = published.read(path)
+    _check_size(name, content.config, path)
     upstream = registry.build_upstream(family, {**content.config, **overrides})
     load_weights(upstream, content.upstream_state, path)
     return upstream
+
+
+def _check_size(name: str, found: dict[str, Any], path: Path) -> None:
+    """Raise UserError where "ssast/frame_base:FILE" names another size than the file holds."""
+    if "/" not in name:
+        return
+    family, expected = configs.load("upstream", name)
+    wrong = [key for key, value in expected.items() if key in found and found[key] != value]
+    if wrong:
+        shown = ", ".join(f"{key}={found[key]} instead of {expected[key]}" for key in wrong)
+        raise UserError(f"{path} is not {name}: it has {shown}; say {family}:{path} to take it as it is")
 
 
 def load_weights(module: torch.nn.Module, state: dict[str, torch.Tensor], source: Path) -> None:

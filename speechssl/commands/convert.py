@@ -17,7 +17,7 @@ def run(cfg: DictConfig) -> None:
     from speechssl import registry
     from speechssl.errors import UserError
     from speechssl.files import sha256
-    from speechssl.hub import load_upstream
+    from speechssl.hub import load_objective, load_upstream
     from speechssl.testing import largest_difference
     from speechssl.train.checkpoint import export_upstream
 
@@ -26,15 +26,17 @@ def run(cfg: DictConfig) -> None:
     if not source.exists():
         raise UserError(f"source={source} does not exist; give a published file or a run directory")
     before = load_upstream(cfg.family, checkpoint=source)
+    task = load_objective(source, before)
     if source.is_dir():
         if out.is_dir():
             raise UserError(f"out={out} is a folder; give the file to write")
-        registry.module("upstream", cfg.family).PUBLISHED.write(before, out)
+        registry.module("upstream", cfg.family).PUBLISHED.write(before, out, task)
         written = out
     else:
         if out.is_file():
             raise UserError(f"out={out} is a file; give a folder")
-        export_upstream(before, out)
+        arguments = registry.module("upstream", cfg.family).PUBLISHED.read(source).task_config
+        export_upstream(before, out, task=task, task_arguments=arguments)
         written = out / "model.safetensors"
     difference = largest_difference(before, load_upstream(cfg.family, checkpoint=out))
     print(f"wrote {written} (sha256 {sha256(written)[:16]}); hidden states differ by at most {difference:.1e}")

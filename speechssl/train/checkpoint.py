@@ -103,6 +103,7 @@ def export_upstream(
     folder: str | Path,
     *,
     task: PretrainTask | None = None,
+    task_arguments: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
 ) -> Path:
     """Write `model.safetensors` and `config.json`, which `load_upstream(folder)` reads.
@@ -111,10 +112,11 @@ def export_upstream(
         upstream: a model the registry built (it knows its family and configuration).
         folder: where to write; files of the same name are replaced.
         task: its pretraining objective; its own tensors (prediction heads) go to `pretraining.safetensors`.
+        task_arguments: what the objective was built with, beside the upstream.
         training: a summary of how the model was trained, for config.json.
     """
     folder = Path(folder)
-    state = _on_cpu(upstream.state_dict())
+    state = on_cpu(upstream.state_dict())
     description = {
         "format": FORMAT,
         "family": upstream.family,
@@ -127,7 +129,8 @@ def export_upstream(
     if task is not None:
         head = {k: v for k, v in task.state_dict().items() if not k.startswith(UPSTREAM_PREFIX)}
         if head:
-            description["pretraining_sha256"] = write_tensors(folder / "pretraining.safetensors", _on_cpu(head))
+            description["task"] = plain(task_arguments or {})
+            description["pretraining_sha256"] = write_tensors(folder / "pretraining.safetensors", on_cpu(head))
     write_json(folder / "config.json", description)
     return folder
 
@@ -138,7 +141,7 @@ def find_export(path: Path) -> Path | None:
     return next((folder for folder in (path, path / "export", *stages) if (folder / "config.json").is_file()), None)
 
 
-def _on_cpu(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+def on_cpu(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Copy the tensors: safetensors refuses storage that two of them share."""
     return {k: v.detach().cpu().contiguous().clone() for k, v in state.items() if isinstance(v, torch.Tensor)}
 

@@ -67,7 +67,9 @@ class Pretraining:
             summary = {name: value for name, value in last.items() if name not in ("rate", "data_wait")}
             about = {"seed": self.seed, "corpus": self.corpus.name, "fingerprint": self.corpus.fingerprint}
             training = {**about, "stage": stage.name, "init_from": self.init_from, **summary}
-            export_upstream(stage.task.upstream, run_dir / "export", task=stage.task, training=training)
+            arguments = self.model.get("task")
+            export = {"task": stage.task, "task_arguments": arguments, "training": training}
+            export_upstream(stage.task.upstream, run_dir / "export", **export)
 
     def _batches(self, split: str, stream: dict[str, Any]) -> BatchStream:
         return TrainStream(self.corpus.table(split), seed=self.seed, **stream)

@@ -58,12 +58,11 @@ def read(path: str | Path) -> Published:
     """
     state = _state(load_torch(path), path)
     config = _sizes(state, path)
-    pretrained = "mask_embed" in state
+    pretrained = "p_input_tdim" in state
     config |= _pretrained_grid(state, path) if pretrained else _fine_tuned_grid(state, config, path)
     ours = {new: _take(state, old, path) for old, new in _names(config["num_layers"], bool(config.get("num_classes")))}
-    ours |= {name: _take(state, old, path)[0] for old, name in (("v.pos_embed", "positions"),)}
+    table = _take(state, "v.pos_embed", path)[0]
     tokens = torch.cat([_take(state, name, path) for name in _tokens(state)], dim=1)[0]
-    table = ours.pop("positions")
     D, rows, columns = config["hidden_size"], *config["position_grid"]
     if tuple(table.shape) != (len(tokens) + rows * columns, D):
         raise UserError(
@@ -73,13 +72,13 @@ def read(path: str | Path) -> Published:
     ours |= {"class_tokens": tokens, "class_positions": table[: len(tokens)]}
     ours["positions"] = table[len(tokens) :].reshape(rows, columns, D)
     config["class_tokens"] = len(tokens)
-    task = _task_state(state, path) if pretrained else {}
+    task = _task_state(state, path) if "mask_embed" in state else {}
     extra = [name for name in state if not DEAD.fullmatch(name)]
     if extra:
         raise UserError(f"{path} holds tensors that SSAST has no place for: {', '.join(extra[:4])}")
     if pretrained:
         del config["position_grid"]
-    return Published(config, {name: tensor.clone() for name, tensor in ours.items()}, task, {})
+    return Published(config, {name: tensor.clone() for name, tensor in ours.items()}, task, _objective(task))
 
 
 def write(upstream: Ssast, path: str | Path, task: SsastPretraining | None = None) -> None:
@@ -189,6 +188,12 @@ def _task_state(state: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]
             for part in ("0.weight", "0.bias", "2.weight", "2.bias"):
                 task[f"{new}.{part}"] = _take(state, f"{old}.{part}", path)
     return task
+
+
+def _objective(task: dict[str, Tensor]) -> dict[str, Any]:
+    """Return the objective that needs just the predictors that are there."""
+    there = [new for new in PREDICTORS.values() if f"{new}.0.weight" in task]
+    return {"objective": {"discriminator": "discriminative", "generator": "generative"}[there[0]]} if len(there) == 1 else {}
 
 
 def _take(state: dict[str, Tensor], name: str, path: str | Path) -> Tensor:

@@ -97,6 +97,8 @@ class Ssast(Upstream):
         self.class_tokens = nn.Parameter(torch.empty(class_tokens, hidden_size))
         self.class_positions = nn.Parameter(torch.empty(class_tokens, hidden_size))
         self.positions = nn.Parameter(torch.empty(*self.grid, hidden_size))
+        if num_heads is None and hidden_size % HEAD_SIZE:
+            raise UserError(f"hidden_size {hidden_size} is no multiple of {HEAD_SIZE}; say num_heads=...")
         heads = num_heads or hidden_size // HEAD_SIZE
         layer = (hidden_size, heads, 4 * hidden_size, 0.0, 0.0, layer_norm_eps)
         self.layers = nn.ModuleList(PreNormLayer(*layer) for _ in range(num_layers))
@@ -195,8 +197,9 @@ class Ssast(Upstream):
         windows = superb.cut(waveforms, lengths, self.superb_window)
         cells, frames = self.spectrogram(windows.waveforms, windows.lengths)
         features = self.encode_spectrogram(cells, frames)
-        steps = [superb.join(states, windows) for states in features.hidden_states]
-        return Features(steps, superb.valid(windows, features.hidden_states[0].shape[1], self.downsample_rate))
+        frames = superb.valid(windows, features.hidden_states[0].shape[1], self.downsample_rate)
+        most = int(frames.max())
+        return Features([superb.join(states, windows)[:, :most] for states in features.hidden_states], frames)
 
     def encode_spectrogram(self, spectrogram: Tensor, frames: Tensor) -> Features:
         """Encode normalised spectrograms (B, T, F) with (B,) valid frames."""
