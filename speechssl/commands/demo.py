@@ -12,6 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from speechssl import configs
 from speechssl.commands.main import dispatch
 from speechssl.errors import UserError
 
@@ -37,12 +38,16 @@ def run(cfg: DictConfig) -> None:
 
 
 def plan(out: Path, upstream: str, minutes: float, seed: int) -> list[list[str]]:
-    """Return the commands; corpus, steps and learning grid shrink with the minutes."""
+    """Return the commands; corpus, steps and learning grid shrink with the minutes.
+
+    What a family trains within them is in the file `demo.yaml` of its folder.
+    """
     share = min(1.0, minutes / FULL)
     corpus, trained, untrained = out / "corpus", out / "pretrained", out / "untrained"
-    steps = max(20, round(3000 * minutes / FULL))
+    name, recipe = configs.demo(upstream)
+    steps = max(20, round(recipe["steps"] * minutes / FULL))
     speakers = max(6, round(30 * share))
-    pretrain = ["pretrain", f"upstream={upstream}", f"data={corpus}", f"seed={seed}", *RECIPE]
+    pretrain = ["pretrain", f"upstream={name}", f"data={corpus}", f"seed={seed}", *recipe["pretrain"]]
     every = max(10, steps // 5)
     systems = f"{{fbank_no_cmvn: fbank_no_cmvn, untrained: {untrained}, pretrained: {trained}}}"
     bench = ["benchmark", f"upstream={systems}", f"run_dir={out}"]
@@ -55,16 +60,6 @@ def plan(out: Path, upstream: str, minutes: float, seed: int) -> list[list[str]]
         [*bench, "tasks=asr/debug", f"data={corpus}/asr", f"seeds=[{seed}]", "probe.standardize=true"],
         [*bench, "tasks=[ks/debug,sid/debug]", f"data={{ks: {corpus}/ks, sid: {corpus}/sid}}", heads],
     ]
-
-
-# Short crops and time and frequency masks only: so a small model learns within minutes to look at its neighbours.
-RECIPE = [
-    "optim.lr=1e-3",
-    "trainer.max_seconds=8",
-    "trainer.crop_seconds=0.6",
-    "trainer.num_workers=0",
-    "task.noise_proportion=0",
-]
 
 
 def newest(folder: Path) -> Path:

@@ -17,6 +17,7 @@ from speechssl.train.environment import environment
 
 LOGGER = logging.getLogger(__name__)
 TIME_FIELDS = ("seconds", "rate", "data_wait")  # all that differs between two runs of the same command
+BOOKKEEPING = ("step", "split", "lr", "audio_seconds", "skipped", *TIME_FIELDS)  # tells nothing of what is learnt
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
@@ -83,7 +84,11 @@ class RunLog:
             self.board.close()
 
     def draw(self) -> None:
-        """Draw the loss curve of the whole run."""
+        """Draw the loss curve of the whole run and, where the task logs more than that, a panel for each scalar."""
         from speechssl.figures.curves import draw_curves
 
-        draw_curves(read_metrics(self.run_dir), self.run_dir / "curve.png")
+        records = read_metrics(self.run_dir)
+        draw_curves(records, self.run_dir / "curve.png")
+        scalars = list(dict.fromkeys(name for record in records for name in record if name not in BOOKKEEPING))
+        if len(scalars) > 1:
+            draw_curves(records, self.run_dir / "curves.png", scalars)

@@ -166,6 +166,16 @@ def test_parameter_counts(variant: str, size: str, parameters: int) -> None:
     assert math.prod(upstream.positions.shape[:2]) == 512
 
 
+def test_sinusoidal_positions_resemble_their_neighbours() -> None:
+    table = build(initial_positions="sinusoidal").positions.detach()
+    near = F.cosine_similarity(table[3, 5], table[3, 6], dim=0)
+    far = F.cosine_similarity(table[3, 5], table[0, 15], dim=0)
+    assert near > 0.9 > far
+    assert torch.equal(table[2, 4, 24:], table[7, 4, 24:])  # half of the channels tell the column
+    assert torch.equal(table[2, 4, :24], table[2, 9, :24])  # the other half the row
+    assert build().positions.std() < 0.025
+
+
 def test_the_family_name_alone_is_the_published_model() -> None:
     assert configs.load("upstream", "ssast")[1] == configs.load("upstream", "ssast/patch_base")[1]
     tiny = load_upstream("ssast/frame_tiny@random")

@@ -41,6 +41,8 @@ class Ssast(Upstream):
         position_grid: rows and columns of the position table where it is not that of the pretraining input (a
             fine-tuned checkpoint).
         positions: how the table is fitted to another grid, "official" or "aligned" (see `positions`).
+        initial_positions: "normal", with a standard deviation of 0.02 (published), or "sinusoidal", waves over rows and
+            columns: neighbours resemble each other from the first step on, which short trainings cannot learn.
         class_tokens: in front of the patches; 2 in all published models.
         mean, std, target_frames, pad_before_norm: see `Spectrogram`.
         frequency_pooling: how the rows of patches at one time become one vector: "mean"; "concat" (`hidden_size`
@@ -67,6 +69,7 @@ class Ssast(Upstream):
         input_frames: int = 1024,
         position_grid: Sequence[int] | None = None,
         positions: str = "official",
+        initial_positions: str = "normal",
         class_tokens: int = 2,
         mean: float | None = AUDIOSET[0],
         std: float | None = AUDIOSET[1],
@@ -84,7 +87,7 @@ class Ssast(Upstream):
         self.num_mels, self.input_frames = num_mels, input_frames
         self.frequency_pooling, self.position_mode, self.superb_window = frequency_pooling, positions, superb_window
         self.grid = tuple(position_grid) if position_grid else (num_mels // patch_frequency, input_frames // patch_time)
-        self._check_sizes()
+        self._check_settings(initial_positions)
         self.rows = count(num_mels, patch_frequency, self.stride[0])
         self.longest = max(1, count(input_frames, patch_time, self.stride[1]))  # columns of a piece
         self.downsample_rate = HOP * self.stride[1]
@@ -103,12 +106,12 @@ class Ssast(Upstream):
         layer = (hidden_size, heads, 4 * hidden_size, 0.0, 0.0, layer_norm_eps)
         self.layers = nn.ModuleList(PreNormLayer(*layer) for _ in range(num_layers))
         self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self._initialise()
+        self._initialise(initial_positions)
         self.classifier: nn.Sequential | None = None
         if num_classes:
             self.classifier = nn.Sequential(nn.LayerNorm(hidden_size), nn.Linear(hidden_size, num_classes))
 
-    def _check_sizes(self) -> None:
+    def _check_settings(self, initial_positions: str) -> None:
         (height, width), mode, pooling = self.patch, self.position_mode, self.frequency_pooling
         if height > self.num_mels or width > self.input_frames:
             raise UserError(
@@ -120,17 +123,21 @@ class Ssast(Upstream):
         for name, given, known in (
             ("positions", mode, positions.MODES),
             ("frequency_pooling", pooling, POOLINGS),
+            ("initial_positions", initial_positions, positions.INITIAL),
         ):
             if given not in known:
                 raise UserError(f"unknown {name} {given!r}; known: {', '.join(known)}{nearest(given, known)}")
 
-    def _initialise(self) -> None:
+    def _initialise(self, initial_positions: str) -> None:
         for part in self.layers.modules():
             if isinstance(part, nn.Linear):
                 nn.init.trunc_normal_(part.weight, std=0.02)
                 nn.init.zeros_(part.bias)
         for table in (self.class_tokens, self.class_positions, self.positions):
             nn.init.trunc_normal_(table, std=0.02)
+        if initial_positions == "sinusoidal":
+            with torch.no_grad():
+                self.positions.copy_(positions.sinusoidal_positions(*self.grid, self.width))
 
     @property
     def mask_value(self) -> float:

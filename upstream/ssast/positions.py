@@ -14,7 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from speechssl.nn.positions import sinusoids
+
 MODES = ("official", "aligned")
+INITIAL = ("normal", "sinusoidal")
+AMPLITUDE = 0.5  # of sinusoidal positions: about the size of an embedded patch
 
 
 def official_positions(table: Tensor, rows: int, columns: int) -> Tensor:
@@ -38,6 +42,15 @@ def _resize(table: Tensor, rows: int, columns: int) -> Tensor:
         return table
     image = table.float().permute(2, 0, 1)[None]
     return F.interpolate(image, size=(rows, columns), mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
+
+
+def sinusoidal_positions(rows: int, columns: int, width: int) -> Tensor:
+    """Return (rows, columns, D) positions: half of the channels tell the row, half the column."""
+    half = width // 2
+    table = torch.zeros(rows, columns, width)
+    table[..., :half] = sinusoids(rows, half)[:, None]
+    table[..., half:] = sinusoids(columns, width - half)[None]
+    return AMPLITUDE * table
 
 
 def aligned_positions(table: Tensor, rows: int, columns: int, steps: tuple[float, float]) -> Tensor:
