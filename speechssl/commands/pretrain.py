@@ -15,12 +15,12 @@ from speechssl.commands.console import start
 def run(cfg: DictConfig) -> None:
     """Build model, objective and data, and train."""
     from speechssl.configs import arguments
-    from speechssl.data.cuts import open_corpus
+    from speechssl.data.several import open_corpora
     from speechssl.train.pretraining import Pretraining
     from speechssl.train.stages import build_stages, run_stages
 
     start(cfg.trainer.num_threads)
-    corpus = open_corpus(cfg.data)
+    corpus = open_corpora(OmegaConf.to_container(cfg)["data"])
     family = cfg.upstream._target_.split(".")[2]
     upstream, task = arguments(cfg.upstream), arguments(cfg.task)
     config = OmegaConf.to_container(cfg, resolve=True)

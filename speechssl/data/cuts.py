@@ -1,5 +1,6 @@
 """Corpora: manifests that belong together, what is known of them, and their utterances as tables."""
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from speechssl.data.table import CutTable
 from speechssl.errors import UserError
 from speechssl.files import read_json
 
-__all__ = ["Corpus", "CutTable", "open_corpus"]
+__all__ = ["Corpus", "CutTable", "fold_folders", "open_corpus"]
 
 
 @dataclass
@@ -81,8 +82,7 @@ def open_corpus(data: str | Path) -> Corpus:
     if not path.is_dir():
         raise UserError(f"data={path} does not exist; expected a prepared folder or a lhotse cut manifest")
     manifests = {split: path / (split + SUFFIX) for split in SPLITS if (path / (split + SUFFIX)).is_file()}
-    if (path / ".parts").is_dir() and not (path / CORPUS_FILE).is_file():
-        raise UserError(f"{path} is only half prepared; run the same `speechssl prepare` command again to finish it")
+    _refuse_half(path)
     if not manifests:
         raise UserError(f"{path} holds no manifests; make them: speechssl prepare corpus=folder source={path} out=...")
     if not (path / CORPUS_FILE).is_file():
@@ -93,6 +93,30 @@ def open_corpus(data: str | Path) -> Corpus:
             f"{path} has format {info.get('format')}, this version reads {FORMAT}; prepare the corpus again"
         )
     return Corpus(path, info["name"], info["view"], info["fold"], list(manifests), info, manifests)
+
+
+def fold_folders(data: str | Path) -> list[Path]:
+    """Return the prepared views in a folder that holds nothing else ("fold1", "fold2", ..., "fold10"), else the path.
+
+    So `data=OUT/folds` means all folds, in the order of their numbers.
+
+    Raises:
+        UserError: the corpus they belong to is not finished, so that folds may be missing.
+    """
+    path = Path(data)
+    if not path.is_dir():
+        return [path]
+    for folder in path.resolve().parents[:2]:
+        _refuse_half(folder)
+    inside = [found for found in path.iterdir() if not found.name.startswith(".")]
+    if not inside or not all((found / CORPUS_FILE).is_file() for found in inside):
+        return [path]
+    return sorted(inside, key=lambda found: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", found.name)])
+
+
+def _refuse_half(path: Path) -> None:
+    if (path / ".parts").is_dir() and not (path / CORPUS_FILE).is_file():
+        raise UserError(f"{path} is only half prepared; run the same `speechssl prepare` command again to finish it")
 
 
 def _stem(path: Path) -> str:

@@ -29,12 +29,13 @@ class BatchDataset(torch.utils.data.Dataset):
         unreadable: list[tuple[str, str]] = []
         for index in spec.indices:
             try:
-                utterances.append(self._read(index, spec.epoch))
+                utterances.append(self.read(index, spec.epoch))
             except AudioError as error:
                 unreadable.append((self._table.ids[index], str(error)))
-        return _collate(utterances, unreadable)
+        return collate(utterances, unreadable)
 
-    def _read(self, index: int, epoch: int) -> Utterance:
+    def read(self, index: int, epoch: int) -> Utterance:
+        """Return an utterance as it is in an epoch; raises AudioError."""
         identifier, length = self._table.ids[index], int(self._table.num_samples[index])
         seed, place = utterance_numbers(self._seed, epoch, identifier)
         known = self._table.rms(index)
@@ -53,10 +54,10 @@ def _rms(samples: np.ndarray) -> float:
     return float(np.sqrt(np.mean(wide * wide)))
 
 
-def _collate(utterances: list[Utterance], unreadable: list[tuple[str, str]]) -> Batch:
+def collate(utterances: list[Utterance], unreadable: list[tuple[str, str]]) -> Batch:
     if not utterances:  # every rank has to make its step all the same
         silence = np.zeros(SAMPLE_RATE, np.float32)
-        batch = _collate([(silence, "", 0, 0.0)], unreadable)
+        batch = collate([(silence, "", 0, 0.0)], unreadable)
         batch.empty = True
         return batch
     waveforms, ids, seeds, rms = zip(*utterances, strict=True)

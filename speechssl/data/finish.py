@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def write_corpus(out: Path, preparation: Preparation, records: Records, settings
         "sampling_rates": _rates(readable, records),
         "clipped_samples": sum(records[item.id].get("clipped", 0) for item in readable),
         "skipped": [_skipped(item, records) for item in skipped],
+        "coverage": preparation.coverage,
         "settings": settings,
     }
     for view in preparation.views:
@@ -45,10 +47,16 @@ def write_corpus(out: Path, preparation: Preparation, records: Records, settings
 def _write_view(out: Path, preparation: Preparation, view: View, readable: list[Item], records: Records) -> None:
     folder = out / view.folder
     wanted = {split: set(ids) for split, ids in view.splits.items()}
-    members = {split: [item for item in readable if item.id in ids] for split, ids in wanted.items()}
+    members = {split: [_seen_in(view, i) for i in readable if i.id in ids] for split, ids in wanted.items()}
     info = _describe(out, folder, preparation, members, records, view.name, view.fold)
     info["left_out"] = sorted(i for ids in wanted.values() for i in ids if "skipped" in records[i])
     write_json(folder / CORPUS_FILE, info)
+
+
+def _seen_in(view: View, item: Item) -> Item:
+    """Return the item with the columns that it has in the view."""
+    other = {column: values[item.id] for column, values in view.columns.items() if item.id in values}
+    return replace(item, custom=item.custom | other) if other else item
 
 
 def _describe(

@@ -30,6 +30,8 @@ class Item:
         duration: seconds to take; None = all that follows.
         custom: further columns, for example `keyword`, `label`, `source_id`, `fold`.
         group: items of one group go to the same split where `split` is None; None = every item by itself.
+        may_be_silent: keep the item if every sample is zero, which otherwise counts as damage. For published test
+            sets, whose results are over all of their clips.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Item:
     language: str | None = None
     custom: dict[str, Any] = field(default_factory=dict)
     group: str | None = None
+    may_be_silent: bool = False
 
 
 @dataclass
@@ -54,12 +57,14 @@ class View:
         name: what the view is, the same for all its folds or draws ("ks60").
         fold: which of them this is ("draw0").
         splits: item ids per split; ids of items that turned out unreadable are left out and counted.
+        columns: custom columns that differ in this view, as {column: {item id: value}}.
     """
 
     folder: str
     name: str
     fold: str
     splits: dict[str, list[str]]
+    columns: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass
@@ -72,6 +77,8 @@ class Preparation:
         licence: of the audio, with the attribution it asks for.
         views: further manifests over the same audio.
         shares: share of the items without a split that goes to "dev" and "test"; the rest is "train".
+        coverage: how much of the published corpus was found, as `speechssl.data.coverage` has it; goes to
+            `corpus.json`.
     """
 
     name: str
@@ -79,3 +86,4 @@ class Preparation:
     licence: str
     views: list[View] = field(default_factory=list)
     shares: dict[str, float] = field(default_factory=lambda: {"dev": 0.05})
+    coverage: dict[str, Any] = field(default_factory=dict)

@@ -7,13 +7,14 @@ workers nor what they have prefetched can change what training sees.
 import itertools
 import logging
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 
 from speechssl.data.cuts import CutTable
 from speechssl.data.dataset import BatchDataset
-from speechssl.data.sampler import BatchPlan, BatchSpec, sorted_batches
+from speechssl.data.sampler import BatchPlan, sorted_batches
 from speechssl.data.shards import SAMPLE_RATE
 from speechssl.data.worker import start_worker
 from speechssl.errors import UserError
@@ -56,8 +57,8 @@ class TrainStream:
         pool_size = max(pool_size, POOL_BATCHES * max_samples // int(np.median(lengths)))
         self._plan = BatchPlan(lengths, max_samples=max_samples, seed=seed, pool_size=pool_size)
         dataset = BatchDataset(table, seed, crop_samples)
-        self._endless = _Reader(dataset, num_workers)
-        self._single = _Reader(dataset, num_workers)
+        self._endless = Reader(dataset, num_workers)
+        self._single = Reader(dataset, num_workers)
         self._once = sorted_batches(lengths, max_samples)
 
     def iterate(self, start: int, step: int = 1) -> Iterator[Batch]:
@@ -74,7 +75,7 @@ class TrainStream:
 def utterance_batches(table: CutTable, *, max_seconds: float, num_workers: int = 0) -> Iterator[Batch]:
     """Yield every utterance once, whole, longest first; unreadable ones appear only in `Batch.unreadable`."""
     specs = sorted_batches(table.num_samples, _samples(max_seconds, "max_seconds"))
-    return _Reader(BatchDataset(table, seed=0), num_workers).read(specs)
+    return Reader(BatchDataset(table, seed=0), num_workers).read(specs)
 
 
 def _samples(seconds: float, name: str) -> int:
@@ -97,20 +98,20 @@ class _Specs:
     """The index sampler of a DataLoader; what it yields is set before each pass."""
 
     def __init__(self) -> None:
-        self.specs: Iterable[BatchSpec] = ()
+        self.specs: Iterable[Any] = ()
 
-    def __iter__(self) -> Iterator[BatchSpec]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self.specs)
 
 
-class _Reader:
+class Reader:
     """A data loader that is made at the first pass, and whose workers live on between passes."""
 
-    def __init__(self, dataset: BatchDataset, num_workers: int) -> None:
+    def __init__(self, dataset: torch.utils.data.Dataset, num_workers: int) -> None:
         self._dataset, self._num_workers, self._specs = dataset, num_workers, _Specs()
         self._loader: torch.utils.data.DataLoader | None = None
 
-    def read(self, specs: Iterable[BatchSpec]) -> Iterator[Batch]:
+    def read(self, specs: Iterable[Any]) -> Iterator[Batch]:
         """Yield the batches of `specs` in order. A pass that was begun before ends here."""
         if self._loader is None:
             self._loader = torch.utils.data.DataLoader(

@@ -112,7 +112,7 @@ def _pack_items(part: Part, folder: Path) -> Iterator[dict[str, Any]]:
             try:
                 samples, rate = read_item(item)
                 pcm, clipped = to_pcm16(samples)
-                _refuse_unusable(pcm)
+                _refuse_unusable(pcm, item.may_be_silent)
             except AudioError as error:
                 yield {"skipped": str(error)}
                 continue
@@ -132,7 +132,7 @@ def _check_item(item: Item) -> dict[str, Any]:
     try:
         info = audio_info(item.audio)
         samples, rate = read_item(item)
-        _refuse_unusable(samples)
+        _refuse_unusable(samples, item.may_be_silent)
     except AudioError as error:
         return {"skipped": str(error)}
     start = round(item.start * rate)
@@ -153,7 +153,7 @@ def _check_item(item: Item) -> dict[str, Any]:
     }
 
 
-def _refuse_unusable(samples: np.ndarray) -> None:
+def _refuse_unusable(samples: np.ndarray, may_be_silent: bool) -> None:
     seconds = len(samples) / SAMPLE_RATE
     if seconds < MIN_SECONDS:
         raise AudioError(f"only {seconds:.3f} s long, at least {MIN_SECONDS} s are needed")
@@ -161,7 +161,7 @@ def _refuse_unusable(samples: np.ndarray) -> None:
         raise AudioError(
             f"{seconds / 3600:.1f} h in one piece, at most {MAX_SECONDS // 3600} h fit a shard; cut it first"
         )
-    if not samples.any():
+    if not may_be_silent and not samples.any():
         raise AudioError("silent: every sample is zero")
 
 

@@ -32,6 +32,11 @@ def stored_statistics(corpus: Corpus, frontend: nn.Module) -> tuple[Tensor, Tens
         logger.info("computing mean and std of %s over %s", frontend.key, corpus.path)
         known = corpus_statistics(corpus.table("train"), frontend)
         _store(corpus, frontend.key, known)
+    return tensors(known)
+
+
+def tensors(known: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Return mean (F,) and std (F,) in float64."""
     return torch.tensor(known["mean"], dtype=torch.float64), torch.tensor(known["std"], dtype=torch.float64)
 
 

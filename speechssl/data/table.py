@@ -38,10 +38,10 @@ class CutTable:
         self._rate = np.array(columns.rate, np.int32)  # Hz of the source
         self._source = np.array(columns.source, np.int32)  # into _files; -1 = only lhotse can read it
         self._channel = np.array(columns.channel, np.int16)
-        self._root = _root(columns)
-        self._files = [os.path.join(self._root, source) for source in columns.sources]
+        root = _root(columns)
+        self._files = [os.path.join(root, source) for source in columns.sources]
         self._labels = columns.labels
-        self._foreign = columns.foreign
+        self._foreign = {row: (cut, root) for row, cut in columns.foreign.items()}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -59,7 +59,7 @@ class CutTable:
         """Return a table of these utterances, in this order."""
         rows = np.asarray(indices, np.int64)
         chosen = object.__new__(CutTable)
-        chosen._root, chosen._files = self._root, self._files
+        chosen._files = self._files
         for name in ("num_samples", "_start", "_count", "_rate", "_source", "_channel"):
             setattr(chosen, name, getattr(self, name)[rows])
         picks = rows.tolist()
@@ -67,6 +67,24 @@ class CutTable:
         chosen._labels = {name: [values[row] for row in picks] for name, values in self._labels.items()}
         chosen._foreign = {new: self._foreign[old] for new, old in enumerate(picks) if old in self._foreign}
         return chosen
+
+    @classmethod
+    def joined(cls, tables: Sequence["CutTable"]) -> "CutTable":
+        """Return one table of the utterances of several, one after the other."""
+        whole = object.__new__(cls)
+        for name in ("num_samples", "_start", "_count", "_rate", "_channel"):
+            setattr(whole, name, np.concatenate([getattr(table, name) for table in tables]))
+        whole.ids = [name for table in tables for name in table.ids]
+        names = {name for table in tables for name in table.columns}
+        whole._labels = {name: [value for table in tables for value in table.column(name)] for name in names}
+        whole._files, whole._foreign, sources, rows = [], {}, [], 0
+        for table in tables:
+            sources.append(np.where(table._source < 0, table._source, table._source + len(whole._files)))
+            whole._files += table._files
+            whole._foreign |= {rows + row: cut for row, cut in table._foreign.items()}
+            rows += len(table)
+        whole._source = np.concatenate(sources)
+        return whole
 
     def rows(self) -> Iterator[Row]:
         """Yield id, samples and labels of every utterance."""
@@ -131,7 +149,7 @@ class CutTable:
     def _read_with_lhotse(self, index: int) -> np.ndarray:
         from speechssl.data.foreign import read_cut
 
-        return _fit(read_cut(self._foreign[index], self._root, self.ids[index]), int(self.num_samples[index]))
+        return _fit(read_cut(*self._foreign[index], self.ids[index]), int(self.num_samples[index]))
 
 
 def _fit(samples: np.ndarray, count: int, identifier: str = "") -> np.ndarray:

@@ -1,11 +1,13 @@
 """Downloads, from a server in the test: whole or absent, checked by content, clear errors."""
 
+import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
 
 from speechssl.data import archive, download
@@ -123,6 +125,31 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.wav"))
 
 
+def test_folders_above_the_files_are_kept_where_asked_for(server: Server, tmp_path: Path) -> None:
+    files = {"repository-1/001 - Dog/a.wav": b"one", "repository-1/002 - Cat/a.wav": b"two"}
+    for name, content in files.items():
+        path = tmp_path / "expected" / PurePosixPath(name).relative_to("repository-1")
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    digest = archive.content_digest(tmp_path / "expected")
+    server.files["/data.zip"] = zipped(tmp_path / "made.zip", files | OTHERS)
+    wanted = {PurePosixPath(name) for name in files}.__contains__
+    target = archive.fetch_files(address(server, "/data.zip"), tmp_path / "cache" / "data", wanted, digest, parents=1)
+    assert (target / "001 - Dog" / "a.wav").read_bytes() == b"one"
+    (tmp_path / "expected" / "002 - Cat").rename(tmp_path / "expected" / "003 - Cat")
+    assert archive.content_digest(tmp_path / "expected") != digest  # folder names are part of the content
+
+
+@pytest.mark.parametrize("name", ["x/../evil.wav", "/evil.wav"])
+def test_kept_folders_cannot_lead_outside_either(tmp_path: Path, name: str) -> None:
+    zipped(tmp_path / "evil.zip", {name: b"x"})
+    target = tmp_path / "deep" / "target"
+    target.mkdir(parents=True)
+    with pytest.raises(UserError, match="no plain path"):
+        archive.unpack(tmp_path / "evil.zip", target, is_wave, parents=1)
+    assert not list(tmp_path.rglob("evil.wav"))
+
+
 def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     content = zipped(tmp_path / "whole.zip", FILES)
     (tmp_path / "half.zip").write_bytes(content[: len(content) // 2])
@@ -130,6 +157,30 @@ def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     target.mkdir()
     with pytest.raises(UserError, match="damaged"):
         archive.unpack(tmp_path / "half.zip", target, is_wave)
+
+
+def test_a_tar_with_paths_outside_is_refused(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "evil").write_bytes(b"x")
+    with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as packed:
+        packed.add(tmp_path / "evil", "../evil.wav")
+    server.files["/evil.tar.gz"] = (tmp_path / "evil.tar.gz").read_bytes()
+    with pytest.raises(UserError, match="could not be unpacked"):
+        archive.fetch_tar(address(server, "/evil.tar.gz"), tmp_path / "cache" / "data")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["evil.tar.gz"]
+
+
+def test_a_damaged_tar_is_refused(server: Server, tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(100_000)
+    (tmp_path / "a.wav").write_bytes(content)
+    with tarfile.open(tmp_path / "whole.tar.gz", "w:gz") as packed:
+        packed.add(tmp_path / "a.wav", "a.wav")
+    whole = (tmp_path / "whole.tar.gz").read_bytes()
+    server.files |= {"/half.tar.gz": whole[: len(whole) // 2], "/whole.tar.gz": whole}
+    with pytest.raises(UserError, match=r"half\.tar\.gz could not be unpacked .*delete it"):
+        archive.fetch_tar(address(server, "/half.tar.gz"), tmp_path / "cache" / "half")
+    folder = archive.fetch_tar(address(server, "/whole.tar.gz"), tmp_path / "cache" / "whole")
+    assert (folder / "a.wav").read_bytes() == content
+    assert not (tmp_path / "cache" / "half").exists()
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

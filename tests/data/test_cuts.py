@@ -13,7 +13,7 @@ import soundfile
 from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment
 
 from speechssl.audio import read_audio
-from speechssl.data.cuts import open_corpus
+from speechssl.data.cuts import fold_folders, open_corpus
 from speechssl.data.prepare import prepare
 from speechssl.errors import AudioError, UserError
 
@@ -246,6 +246,25 @@ def test_wrong_folders_are_one_clear_line(tmp_path: Path, audio_tree: Callable[.
     (corpus.path / "corpus.json").write_text(json.dumps(info | {"format": 99}))
     with pytest.raises(UserError, match="has format 99"):
         open_corpus(corpus.path)
+
+
+def test_a_folder_of_folds_means_all_of_them_in_order(tmp_path: Path) -> None:
+    folds = tmp_path / "out" / "folds"
+    names = ["fold1", "fold2", "fold10"]
+    for name in names:
+        (folds / name).mkdir(parents=True)
+        (folds / name / "corpus.json").write_text("{}")
+    (folds / ".DS_Store").touch()
+    assert fold_folders(folds) == [folds / name for name in names]
+    assert fold_folders(str(folds / "fold2")) == [folds / "fold2"]
+    assert fold_folders(tmp_path / "out") == [tmp_path / "out"]
+    assert fold_folders(tmp_path / "nowhere") == [tmp_path / "nowhere"]
+    (tmp_path / "out" / ".parts").mkdir()
+    with pytest.raises(UserError, match="half prepared"):
+        fold_folders(folds)
+    (tmp_path / "out" / "corpus.json").write_text("{}")
+    (folds / "audio").mkdir()  # something else lies there as well
+    assert fold_folders(folds) == [folds]
 
 
 def test_fingerprint_of_bare_manifests_ignores_where_files_lie(tmp_path: Path, write_audio: Write) -> None:
