@@ -5,6 +5,7 @@ Family and task YAML live beside the code they configure and are found through a
 constructor arguments, so any argument can be set from the command line, whether the YAML names it or not.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,9 @@ OPEN_NODES = (
     "upstream",
     "task",
     "options",
+    "settings",
 )  # constructor arguments: checked against the signature, not the YAML
+PRESET_GROUPS = ("finetuning", "settings", "task")  # of the verb that fine-tunes
 
 
 class FamilySource(FileConfigSource):
@@ -114,6 +117,24 @@ def load(kind: str, name: str) -> tuple[str, dict[str, Any]]:
     return family, arguments(config)
 
 
+def demo(name: str) -> tuple[str, dict[str, Any]]:
+    """Return the configuration that `demo upstream=NAME` trains, and its `demo.yaml`: size, steps, overrides.
+
+    Raises:
+        UserError: unknown name, or a family without a demo.
+    """
+    family, _, size = name.partition("/")
+    path = registry.folder("upstream", family) / "demo.yaml"
+    if not path.is_file():
+        known = [
+            one for one in registry.names("upstream") if (registry.folder("upstream", one) / "demo.yaml").is_file()
+        ]
+        raise UserError(f"upstream {family} has no demo; try another of: {', '.join(known)}")
+    recipe = OmegaConf.to_container(OmegaConf.load(path))
+    family, size = split_name("upstream", f"{family}/{size or recipe['size']}")
+    return f"{family}/{size}", recipe
+
+
 def arguments(config: DictConfig) -> dict[str, Any]:
     """Return the plain constructor arguments of a node: everything but `_target_`."""
     plain = OmegaConf.to_container(config, resolve=True)
@@ -141,6 +162,7 @@ def compose(verb: str, overrides: list[str]) -> DictConfig:
 def translate(verb: str, overrides: list[str], known: DictConfig | None = None) -> list[str]:
     """Turn what users type into what Hydra composes, checking keys and types against the `known` defaults."""
     groups, rest = _groups(verb, overrides)
+    rest = _with_preset(rest)
     parsed = _parse(rest)
     if known is not None:
         for override in parsed:
@@ -173,6 +195,47 @@ def trainable() -> list[str]:
     """Return the families that have a pretraining objective."""
     families = registry.names("upstream")
     return [name for name in families if (registry.folder("upstream", name) / "pretrain.yaml").is_file()]
+
+
+def presets(family: str) -> list[str]:
+    """Return the names of a family's fine-tuning recipes."""
+    return sorted(path.stem for path in (registry.folder("upstream", family) / "finetune").glob("*.yaml"))
+
+
+def preset(name: str) -> dict[str, Any]:
+    """Return the groups of "ssast/esc50_patch": "finetuning", "settings" (of the upstream) and "task".
+
+    Raises:
+        UserError: unknown family or preset, with the nearest known one.
+    """
+    family, _, recipe = name.partition("/")
+    known = presets(family)
+    if recipe not in known:
+        listed = ", ".join(known) or "none"
+        raise UserError(f"upstream {family} has no preset {recipe!r}; known: {listed}{nearest(recipe, known)}")
+    path = registry.folder("upstream", family) / "finetune" / f"{recipe}.yaml"
+    content = OmegaConf.to_container(OmegaConf.load(path))
+    for group in content:
+        if group not in PRESET_GROUPS:
+            raise UserError(f"{path} holds {group!r}; a preset holds {', '.join(PRESET_GROUPS)}")
+    return content
+
+
+def _with_preset(overrides: list[str]) -> list[str]:
+    """Put what `preset=NAME` says before what the user says, who thereby has the last word."""
+    name = next((text.partition("=")[2] for text in reversed(overrides) if text.startswith("preset=")), "")
+    if name in ("", "null"):
+        return overrides
+    given = [f"{key}={json.dumps(value)}" for key, value in _leaves(preset(name))]
+    return given + overrides
+
+
+def _leaves(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _parse(overrides: list[str]) -> list[Override]:

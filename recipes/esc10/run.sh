@@ -37,7 +37,7 @@ for seed in $seeds; do
 done | together "$jobs" "$logs"
 
 title "3. frozen, with each pooling, then fine-tuned"
-bench="tasks=aec data=$data/folds num_threads=1"
+bench="tasks=aec/debug data=$data/folds num_threads=1"
 for seed in $seeds; do
   ssast="untrained: $out/untrained-$seed, pretrained: $out/pretrained-$seed"
   frozen="speechssl benchmark 'upstream={fbank_no_cmvn: fbank_no_cmvn, $ssast}' $bench seeds=[$seed] cache=$out/cache-$seed"
@@ -51,7 +51,7 @@ for seed in $seeds; do
     name=finetuned-$system-$seed
     echo "$name speechssl benchmark 'upstream={$system: $out/$system-$seed}' $bench seeds=[$seed] finetune=true" \
       "finetuning.lrs=[5e-4] finetuning.head_lr=2 finetuning.epochs=$epochs finetuning.batch_size=8 finetuning.head=linear" \
-      "finetuning.crop_seconds=2.5 finetuning.frequency_mask=24 finetuning.time_mask=48 finetuning.mixup=0.5" \
+      "finetuning.crop_seconds=2.5 finetuning.frequency_mask=24 finetuning.time_mask=48 finetuning.mixup=0.5 finetuning.loss=ce" \
       "finetuning.warmup_steps=40 finetuning.select=last finetuning.precision=$precision run_dir=$out/bench/$name"
   done
 done | together "$jobs" "$logs"

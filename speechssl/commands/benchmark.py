@@ -1,4 +1,4 @@
-"""Frozen-feature tasks on any upstream: learning-rate grid, intervals, table."""
+"""Tasks on any upstream, frozen or fine-tuned: learning-rate grid, intervals, table."""
 
 from omegaconf import DictConfig, OmegaConf
 

@@ -12,6 +12,7 @@ from speechssl.data.loader import utterance_batches
 from speechssl.data.progress import ProgressLine
 from speechssl.errors import UserError
 from speechssl.interfaces import Upstream
+from speechssl.nn.pooling import POOLINGS, mean_std
 
 
 @dataclass
@@ -53,12 +54,13 @@ def encode(
 
     Args:
         layers: hidden states to keep, None for all.
-        pooling: "none" for (L', T, D), "mean" for the mean over valid frames, (L', D).
+        pooling: "none" for (L', T, D), "mean" for the mean over valid frames, (L', D), "mean_std" for mean and
+            standard deviation, (L', 2 D).
         max_seconds: padded audio per forward pass, in seconds.
         progress: told of every batch that is done.
     """
-    if pooling not in ("none", "mean"):
-        raise UserError(f"pooling={pooling!r} is not known; known: none, mean")
+    if pooling not in ("none", *POOLINGS):
+        raise UserError(f"pooling={pooling!r} is not known; known: none, {', '.join(POOLINGS)}")
     chosen = check_layers(upstream, layers)
     device = next((p.device for p in upstream.state_dict().values()), torch.device("cpu"))
     for batch in utterance_batches(cuts, max_seconds=max_seconds, num_workers=num_workers):
@@ -73,7 +75,8 @@ def encode(
         states = torch.stack([features.hidden_states[i] for i in chosen], dim=1)  # (B, L', T, D)
         for i, (name, frames) in enumerate(zip(batch.ids, features.lengths.tolist(), strict=True)):
             kept = states[i, :, :frames]
-            kept = kept.mean(dim=1) if pooling == "mean" else kept
+            if pooling != "none":
+                kept = kept.mean(dim=1) if pooling == "mean" else mean_std(kept)
             yield Encoded(name, kept.to("cpu", dtype).contiguous(), frames)
 
 

@@ -102,7 +102,7 @@ def _seconds_per_shard(model: Any, settings: dict) -> float:
     size = torch.finfo(DTYPES[settings["dtype"]]).bits // 8
     rate = model.sample_rate / model.downsample_rate  # frames per second
     per_second = len(settings["layers"]) * model.hidden_size * size * rate
-    return 7200.0 if settings["pooling"] == "mean" else max(1.0, SHARD_BYTES / per_second)
+    return 7200.0 if settings["pooling"] != "none" else max(1.0, SHARD_BYTES / per_second)
 
 
 def _check(value: str, known: Any, name: str) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from speechssl.errors import UserError
 from speechssl.interfaces import DownstreamTask, Examples
+from speechssl.nn.pooling import check_pooling
 from speechssl.nn.utterance_head import UtteranceHead
 
 IMBALANCED = 2.0  # classes are drawn evenly where the largest has more than this many times the smallest's utterances
@@ -26,7 +27,8 @@ class UtteranceClassification(DownstreamTask):
         label: column of the manifest that holds the class.
         balance: draw train utterances with replacement so that every class is equally frequent; None does so
             only where the largest class has more than twice the utterances of the smallest.
-        projection_size: width of the head.
+        projection_size: width of the head; 0 = a single linear layer.
+        pooling: over time, "mean" or "mean_std" (mean and standard deviation; another protocol).
         steps: optimizer steps of head training.
         batch_size: utterances per step.
         eval_every: steps between two evaluations on dev.
@@ -46,26 +48,32 @@ class UtteranceClassification(DownstreamTask):
         label: str,
         balance: bool | None,
         projection_size: int,
+        pooling: str,
         steps: int,
         batch_size: int,
         eval_every: int,
         lrs: Sequence[float],
         clip_norm: float,
     ):
-        self.corpus, self.label, self.balance, self.projection_size = corpus, label, balance, projection_size
+        self.corpus, self.label, self.balance = corpus, label, balance
+        self.projection_size, self.pooling = projection_size, check_pooling(pooling)
         self.steps, self.batch_size, self.eval_every = steps, batch_size, eval_every
         self.lrs, self.clip_norm = tuple(lrs), clip_norm
         self.classes = self._classes()
         self.index = {name: number for number, name in enumerate(self.classes)}
 
     def _classes(self) -> list[str]:
-        found = {str(name) for name in self.corpus.table("train").column(self.label) if name is not None}
+        found = self.found_classes("train")
         if len(found) < 2:
             raise UserError(
                 f"{self.kind} needs at least two classes in the column {self.label!r} of the train split of "
                 f"{self.corpus.name}, found {len(found)}; name the right column with label=COLUMN"
             )
         return sorted(found)
+
+    def found_classes(self, split: str) -> set[str]:
+        """Return the names of all classes of a split."""
+        return {str(name) for name in self.corpus.table(split).column(self.label) if name is not None}
 
     def dataset(self, split: str) -> Examples:
         """Return the labelled utterances of a split; "class" is -1 for a class that training never saw."""
@@ -88,9 +96,17 @@ class UtteranceClassification(DownstreamTask):
         return [1.0 / counts[number] for number in examples.labels["class"]]
 
     def head(self, hidden_size: int, downsample_rate: int) -> nn.Module:
-        return UtteranceHead(hidden_size, len(self.classes), self.projection_size)
+        return UtteranceHead(hidden_size, len(self.classes), self.projection_size, self.pooling)
 
     def loss(self, outputs: Tensor, lengths: Tensor, labels: dict[str, Any]) -> dict[str, Tensor]:
         """Return the mean cross entropy of logits (B, C) against labels["class"] (B,)."""
         target = torch.as_tensor(labels["class"], device=outputs.device)
         return {"loss": F.cross_entropy(outputs, target, ignore_index=-1)}
+
+
+def multi_hot(classes: Sequence[Sequence[int]], num_classes: int) -> Tensor:
+    """Return (B, C) zeros and ones from the class numbers of every utterance."""
+    rows = [row for row, own in enumerate(classes) for _ in own]
+    target = torch.zeros(len(classes), num_classes)
+    target[rows, [number for own in classes for number in own]] = 1.0
+    return target

@@ -91,6 +91,16 @@ class Split:
             yield self.batch(chosen)
 
 
+def join(first: Split, second: Split) -> Split:
+    """Return the utterances of both splits, for a training on all of them."""
+    if isinstance(first.features, Tensor):
+        features = torch.cat([first.features, second.features])
+    else:
+        features = FrameFeatures(first.features.arrays + second.features.arrays)
+    labels = {name: values + second.labels[name] for name, values in first.labels.items()}
+    return Split(features, labels, first.ids + second.ids, np.concatenate([first.seconds, second.seconds]))
+
+
 class HeadBatches:
     """Endless train batches of a split.
 

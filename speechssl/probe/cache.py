@@ -1,14 +1,16 @@
 """Hidden states of every utterance, computed once and kept on disk for all tasks, learning rates and seeds.
 
-Folder `<cache>/<upstream>/`, one per upstream (digest of weights and configuration). Two kinds of shards,
+Folder `<cache>/<upstream>/`, one per upstream (digest of weights and configuration). Three kinds of shards,
 each an array in a `.npy` file that is memory-mapped for reading, with a `.json` beside it, written last, that
 says what is in it:
 
-    pooled-<shard>.npy   (utterances, L + 1, D) float32, means over valid frames
-    frames-<shard>.npy   (frames of all utterances end to end, L + 1, D) float16 or float32
+    pooled-<shard>.npy      (utterances, L + 1, D) float32, means over valid frames
+    deviation-<shard>.npy   (utterances, L + 1, D) float32, standard deviations over valid frames
+    frames-<shard>.npy      (frames of all utterances end to end, L + 1, D) float16 or float32
 
-Utterances are found by what they are (corpus, id, length and loudness of the audio), not by split: folds and
-small draws over the same audio share them. An interrupted run goes on after the last whole shard.
+Whatever is asked for, means and deviations are kept, so that no pooling needs another pass. Utterances are found
+by what they are (corpus, id, length and loudness of the audio), not by split: folds and small draws over the same
+audio share them. An interrupted run goes on after the last whole shard.
 """
 
 import logging
@@ -23,6 +25,7 @@ from speechssl.errors import UserError
 from speechssl.extract.encode import encode
 from speechssl.files import atomic_path, digest, read_json, write_json
 from speechssl.interfaces import Upstream
+from speechssl.nn.pooling import mean_std
 from speechssl.probe.frames import FrameFeatures
 from speechssl.probe.keys import utterance_keys
 
@@ -30,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 DTYPES = {"float16": np.float16, "float32": np.float32}
+KINDS = {"mean": ("pooled",), "mean_std": ("pooled", "deviation")}  # what each pooling reads
 SHARD_BYTES = 256 * 2**20
 SHARD_SECONDS = 1800.0  # of audio: what an interruption may cost
 
@@ -62,7 +66,7 @@ class FeatureCache:
         self.max_seconds, self.num_workers = max_seconds, num_workers
         self.folder = folder / digest([FORMAT, sha256])
         self.unreadable: dict[str, str] = {}  # key -> reason; tried again by the next process
-        self._pooled: dict[str, tuple[Path, int]] = {}  # key -> file, row
+        self._pooled: dict[str, dict[str, tuple[Path, int]]] = {"pooled": {}, "deviation": {}}  # key -> file, row
         self._frames: dict[str, tuple[Path, int, int]] = {}  # key -> file, first frame, frames
         self._open: dict[Path, np.ndarray] = {}
         for mark in sorted(self.folder.glob("*.json")):
@@ -71,18 +75,19 @@ class FeatureCache:
     def _remember(self, mark: Path) -> None:
         content = read_json(mark)
         file = mark.with_suffix(".npy")
-        if content["kind"] == "pooled":
-            self._pooled.update({key: (file, row) for row, key in enumerate(content["keys"])})
+        if content["kind"] in self._pooled:
+            self._pooled[content["kind"]].update({key: (file, row) for row, key in enumerate(content["keys"])})
         elif content["dtype"] == self.frame_dtype:
             ends = np.cumsum(content["lengths"]).tolist()
             spans = zip(content["keys"], ends, content["lengths"], strict=True)
             self._frames.update({key: (file, end - length, length) for key, end, length in spans})
 
-    def fill(self, corpus: Corpus, table: CutTable, *, frames: bool) -> None:
-        """Encode the utterances that are not there yet; `frames` come with their means over time."""
-        known = self._frames if frames else self._pooled
+    def fill(self, corpus: Corpus, table: CutTable, *, frames: bool, pooling: str = "mean") -> None:
+        """Encode the utterances of which the frames, or what the pooling needs, are not there yet."""
+        known = [self._frames] if frames else [self._pooled[kind] for kind in KINDS[pooling]]
         keys = utterance_keys(corpus, table)
-        missing = [i for i, key in enumerate(keys) if key not in known and key not in self.unreadable]
+        there = [key in self.unreadable or all(key in places for places in known) for key in keys]
+        missing = [i for i, done in enumerate(there) if not done]
         parts = self._parts(table, missing, frames)
         with ProgressLine("encoding", len(missing)) as progress:
             for part in parts:
@@ -109,13 +114,13 @@ class FeatureCache:
 
     def _encode(self, table: CutTable, keys: list[str], frames: bool, progress: ProgressLine) -> None:
         names = dict(zip(table.ids, keys, strict=True))
-        pooled: dict[str, np.ndarray] = {}
+        pooled: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in self._pooled}
         whole: dict[str, np.ndarray] = {}
         encoded = encode(
             self.upstream,
             table,
             layers=None,
-            pooling="none" if frames else "mean",
+            pooling="none" if frames else "mean_std",
             dtype=torch.float32,
             max_seconds=self.max_seconds,
             num_workers=self.num_workers,
@@ -127,14 +132,16 @@ class FeatureCache:
                 self.unreadable[key] = item.reason
                 logger.warning("%s is left out: %s", item.id, item.reason)
                 continue
-            pooled[key] = (item.features.mean(dim=1) if frames else item.features).numpy()
+            statistics = mean_std(item.features) if frames else item.features
+            pooled["pooled"][key], pooled["deviation"][key] = (part.numpy() for part in statistics.chunk(2, dim=-1))
             if frames:
                 whole[key] = self._compact(item.features.transpose(0, 1).numpy(), item.id)
         if frames and whole:
             self._write("frames", whole)
-        fresh = {key: value for key, value in pooled.items() if key not in self._pooled}
-        if fresh:
-            self._write("pooled", fresh)
+        for kind, arrays in pooled.items():
+            fresh = {key: value for key, value in arrays.items() if key not in self._pooled[kind]}
+            if fresh:
+                self._write(kind, fresh)
 
     def _compact(self, features: np.ndarray, name: str) -> np.ndarray:
         with np.errstate(over="ignore"):
@@ -163,10 +170,22 @@ class FeatureCache:
         """Return the indices of the utterances that could be encoded (after `fill`)."""
         return [i for i, key in enumerate(utterance_keys(corpus, table)) if key not in self.unreadable]
 
-    def pooled(self, corpus: Corpus, table: CutTable) -> torch.Tensor:
-        """Return (N, L + 1, D) float32 means over time, in the order of the table (after `fill`)."""
-        places = [self._pooled[key] for key in utterance_keys(corpus, table)]
-        return torch.from_numpy(np.stack([self._array(file)[row] for file, row in places]))
+    def features(
+        self, corpus: Corpus, table: CutTable, *, frames: bool, pooling: str = "mean"
+    ) -> torch.Tensor | FrameFeatures:
+        """Return what `fill` with the same arguments made sure of."""
+        return self.frames(corpus, table) if frames else self.pooled(corpus, table, pooling)
+
+    def pooled(self, corpus: Corpus, table: CutTable, pooling: str = "mean") -> torch.Tensor:
+        """Return float32 statistics over time in the order of the table (after `fill`).
+
+        (N, L + 1, D) means, or with `pooling="mean_std"` (N, L + 1, 2 D) means and standard deviations.
+        """
+        keys, parts = utterance_keys(corpus, table), []
+        for kind in KINDS[pooling]:
+            places = [self._pooled[kind][key] for key in keys]
+            parts.append(np.stack([self._array(file)[row] for file, row in places]))
+        return torch.from_numpy(np.concatenate(parts, axis=-1))
 
     def frames(self, corpus: Corpus, table: CutTable) -> FrameFeatures:
         """Return frame-level features in the order of the table (after `fill` with frames)."""

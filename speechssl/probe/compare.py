@@ -4,11 +4,13 @@ Results of one label on one task and fold that differ in pretraining or head see
 utterance their counts are averaged, so an interval speaks of these trainings on average and of new test
 utterances (or speakers), and the spread over replicates stands beside it. Folds with different test
 utterances are strata and count equally; folds that share their test utterances, such as several draws of
-training labels, are averaged per utterance.
+training labels, are averaged per utterance. A metric that is no ratio of sums (mAP) has no counts to average: it is
+computed of every replicate on the same resamples, and then averaged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,16 @@ import numpy as np
 
 from speechssl.errors import UserError, nearest
 from speechssl.files import write_json, write_text
-from speechssl.metrics.bootstrap import clustered, paired_interval, ratio
+from speechssl.metrics.average_precision import RankedScores, ranked
+from speechssl.metrics.bootstrap import (
+    RESAMPLES,
+    affordable_resamples,
+    clustered,
+    paired_interval,
+    percentiles,
+    ratio,
+    resampled_main,
+)
 from speechssl.probe.rows import PREDICTIONS, RESULTS, read_lines
 from speechssl.probe.table import Column, column_of, markdown_table
 
@@ -32,18 +43,31 @@ class Fold:
         speakers: of the utterances.
         numerators: (replicates, utterances).
         denominators: (utterances,).
+        ranked: per replicate, the class scores of a metric that is no ratio of sums; else empty.
     """
 
     ids: tuple[str, ...]
     speakers: list[str | None]
     denominators: np.ndarray
     numerators: list[np.ndarray] = field(default_factory=list)
+    ranked: list[RankedScores] = field(default_factory=list)
+    _resampled: dict[tuple, np.ndarray] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def metrics(self) -> list[float]:
         """Main metric of every replicate."""
+        if self.ranked:
+            return [float(one.main(np.ones((1, len(self.ids))))[0]) for one in self.ranked]
         total = self.denominators.sum()
         return [float(ratio(np.array([one.sum(), total]))) for one in self.numerators]
+
+    def resampled(self, clusters: np.ndarray, units: int, resamples: int, seed: int) -> np.ndarray:
+        """Return the main metric (resamples,), a mean over replicates; computed once for all baselines."""
+        key = (clusters.tobytes(), units, resamples, seed)
+        if key not in self._resampled:
+            values = [resampled_main(one.main, clusters, units, resamples, seed) for one in self.ranked]
+            self._resampled[key] = np.mean(values, axis=0)
+        return self._resampled[key]
 
 
 System = dict[str, Fold]  # by fold
@@ -75,6 +99,8 @@ def _add(system: System, row: dict[str, Any], path: Path) -> None:
             f"{path} was made on other test utterances than earlier results of {row['upstream']} on that fold"
         )
     fold.numerators.append(np.array([record["numerator"] for record in records], np.float64))
+    if records and "scores" in records[0]:
+        fold.ranked.append(ranked(records))
 
 
 def summary(system: System) -> dict[str, Any]:
@@ -104,16 +130,65 @@ def difference(system: System, baseline: System, mode: str, seed: int) -> dict[s
             )
     values = [np.mean(system[name].metrics) - np.mean(baseline[name].metrics) for name in common]
     mean = float(np.mean(values))
-    low, high = paired_interval(list(_strata(system, baseline, common).values()), seed)
+    weighted = any(system[name].ranked for name in common)
+    (low, high), speakers, resamples = (_weighted if weighted else _counted)(system, baseline, common, seed)
     better = mean > 0 if mode == "max" else mean < 0
     return {
         "difference": mean,
         "ci95": [low, high],
         "excludes_zero": low > 0 or high < 0,
         "better": bool(better),
-        "ci95_speaker": _speaker_interval(system, baseline, common, seed),
+        "ci95_speaker": speakers,
         "folds": len(common),
+        "resamples": resamples,
     }
+
+
+Intervals = tuple[tuple[float, float], list[float] | None, int]  # over utterances, over speakers, resamples
+
+
+def _counted(system: System, baseline: System, folds: Sequence[str], seed: int) -> Intervals:
+    """Return the intervals of a ratio of sums."""
+    over_utterances = paired_interval(list(_strata(system, baseline, folds).values()), seed)
+    return over_utterances, _speaker_interval(system, baseline, folds, seed), RESAMPLES
+
+
+def _weighted(system: System, baseline: System, folds: Sequence[str], seed: int) -> Intervals:
+    """Return the intervals of a metric of weighted utterances."""
+    cells = [one.ranked[0].cells * len(one.ranked) for name in folds for one in (system[name], baseline[name])]
+    resamples = affordable_resamples(sum(cells))
+    strata = dict.fromkeys(system[name].ids for name in folds)
+    plain = {ids: (np.arange(len(ids)), len(ids), seed + number) for number, ids in enumerate(strata)}
+    over_utterances = _weighted_interval(system, baseline, folds, plain, resamples)
+    names = _speakers(system, folds)
+    if names is None:
+        return over_utterances, None, resamples
+    known = sorted({name for own in names.values() for name in own})
+    grouped = {ids: (np.searchsorted(known, own), len(known), seed) for ids, own in names.items()}
+    return over_utterances, list(_weighted_interval(system, baseline, folds, grouped, resamples)), resamples
+
+
+def _weighted_interval(
+    system: System,
+    baseline: System,
+    folds: Sequence[str],
+    draws: Mapping[tuple[str, ...], tuple[np.ndarray, int, int]],
+    resamples: int,
+) -> tuple[float, float]:
+    """Return the interval of the mean over strata, given {test ids: unit of every utterance, units, seed}."""
+    strata: dict[tuple[str, ...], list[np.ndarray]] = {}
+    for name in folds:
+        clusters, units, seed = draws[system[name].ids]
+        ours, theirs = (one[name].resampled(clusters, units, resamples, seed) for one in (system, baseline))
+        strata.setdefault(system[name].ids, []).append(ours - theirs)
+    return percentiles(np.mean([np.mean(parts, axis=0) for parts in strata.values()], axis=0))
+
+
+def _speakers(system: System, folds: Sequence[str]) -> dict[tuple[str, ...], list[str]] | None:
+    """Return {test ids: their speakers}, or None where speakers are unnamed or too few."""
+    found = {system[name].ids: system[name].speakers for name in folds}
+    every = [speaker for own in found.values() for speaker in own]
+    return None if None in every or len(set(every)) < MIN_SPEAKERS else found
 
 
 def _strata(system: System, baseline: System, folds: Sequence[str]) -> dict[tuple[str, ...], np.ndarray]:
@@ -128,11 +203,11 @@ def _strata(system: System, baseline: System, folds: Sequence[str]) -> dict[tupl
 
 def _speaker_interval(system: System, baseline: System, folds: Sequence[str], seed: int) -> list[float] | None:
     """Return the interval over speakers, all folds pooled; None where speakers are unnamed or too few."""
-    speakers = {ids: system[name].speakers for name in folds if (ids := system[name].ids)}
+    speakers = _speakers(system, folds)
+    if speakers is None:
+        return None
     strata = _strata(system, baseline, folds)
     names = [speaker for ids in strata for speaker in speakers[ids]]
-    if None in names or len(set(names)) < MIN_SPEAKERS:
-        return None
     return list(paired_interval([clustered(np.concatenate(list(strata.values())), names)], seed))
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,10 +45,15 @@ class Encoder:
 
     A model that still wants corpus statistics takes those of the train split it is used on, so that it may be
     another one on every corpus; any other model is loaded once.
+
+    Args:
+        name: as for `load_upstream`.
+        settings: of features and their cache.
+        overrides: constructor arguments that replace those of the model's configuration.
     """
 
-    def __init__(self, name: str, settings: EncodingSettings):
-        self.name, self.settings = name, settings
+    def __init__(self, name: str, settings: EncodingSettings, overrides: dict[str, Any]):
+        self.name, self.settings, self.overrides = name, settings, overrides
         self._cache: FeatureCache | None = None
         self._sha256 = ""
 
@@ -55,12 +61,21 @@ class Encoder:
         """Return the feature cache of the model on a corpus, and the digest of its weights."""
         if self._cache is not None:
             return self._cache, self._sha256
-        upstream = load_upstream(self.name)
-        depends_on_corpus = take_statistics(upstream, corpus)
+        upstream, depends_on_corpus = self._load(corpus)
         cache, sha256 = self._open(upstream)
         if not depends_on_corpus:
             self._cache, self._sha256 = cache, sha256
         return cache, sha256
+
+    def model(self, corpus: Corpus) -> tuple[Upstream, str]:
+        """Return the model itself, on the CPU, and the digest of its weights."""
+        upstream = self._load(corpus)[0]
+        return upstream, weights_sha256(upstream)
+
+    def _load(self, corpus: Corpus) -> tuple[Upstream, bool]:
+        """Return the model, and whether it took statistics of the corpus."""
+        upstream = load_upstream(self.name, **self.overrides)
+        return upstream, take_statistics(upstream, corpus)
 
     def _open(self, upstream: Upstream) -> tuple[FeatureCache, str]:
         sha256 = weights_sha256(upstream)

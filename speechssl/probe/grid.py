@@ -9,16 +9,65 @@ touch the others.
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from speechssl.interfaces import DownstreamTask, PretrainTask
+from speechssl.nn.pooling import masked_deviation, masked_mean
 from speechssl.probe.batches import FeatureBatch
 from speechssl.probe.heads import ProbeHead
 
 Score = Callable[[nn.Module], float]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How a head, or a fine-tuned model, was chosen.
+
+    Attributes:
+        lr: its learning rate.
+        dev: its main metric on dev; NaN where no dev was looked at.
+        grid: {learning rate: best main metric on dev}.
+        curves: {learning rate: [[step, main metric on dev], ...]}.
+        layer_weights: of the mix of hidden states, or None where there is no mix.
+        best_step: optimizer step its weights come from.
+        steps: optimizer steps of every learning rate.
+        epochs: the same in epochs, or None where training is counted in steps.
+    """
+
+    lr: float
+    dev: float
+    grid: dict[str, float]
+    curves: dict[str, list[list[float]]]
+    layer_weights: list[float] | None
+    best_step: int
+    steps: int
+    epochs: int | None = None
+
+
+class SelectedHead(nn.Module):
+    """What is tested and exported of a grid: pooling and standardisation, if any, and one head.
+
+    Args:
+        probe: the head with its layer mix.
+        standardize: applied to what the head reads, or None.
+        deviations: the head reads mean and standard deviation over time of every layer.
+    """
+
+    def __init__(self, probe: nn.Module, standardize: nn.Module | None, deviations: bool = False):
+        super().__init__()
+        self.probe, self.standardize, self.deviations = probe, standardize, deviations
+
+    def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Map hidden states of frames (B, T, L + 1, D) to the outputs of the task."""
+        if self.deviations:
+            flat = states.flatten(2)
+            parts = [pool(flat, lengths).unflatten(1, states.shape[2:]) for pool in (masked_mean, masked_deviation)]
+            states, lengths = torch.cat(parts, dim=-1)[:, None], torch.ones_like(lengths)
+        return self.probe(states if self.standardize is None else self.standardize(states), lengths)
 
 
 class Grid(PretrainTask):
@@ -94,14 +143,9 @@ class Grid(PretrainTask):
         for number, head in enumerate(self.heads):
             value = score(head)
             self.curve[row, number] = value
-            if self._improves(value, float(self.best_value[number])):
+            if improves(value, float(self.best_value[number]), self.task.mode):
                 self.best_value[number], self.best_step[number] = value, step
                 self.best[number].load_state_dict(head.state_dict())
-
-    def _improves(self, value: float, best: float) -> bool:
-        if best != best:  # nothing yet
-            return value == value
-        return value > best if self.task.mode == "max" else value < best
 
     def selected(self) -> int:
         """Return the number of the learning rate with the best dev value; the first of equals."""
@@ -109,6 +153,28 @@ class Grid(PretrainTask):
         worst = float("inf")
         values = [worst if v != v else sign * v for v in self.best_value.tolist()]
         return values.index(min(values))
+
+    def selection(self) -> Selection:
+        """Return what was chosen, and from what."""
+        chosen = self.selected()
+        return Selection(
+            lr=self.lrs[chosen],
+            dev=float(self.best_value[chosen]),
+            grid={f"{lr:g}": value for lr, value in zip(self.lrs, self.best_value.tolist(), strict=True)},
+            curves=self.curves(),
+            layer_weights=self.best[chosen].mix.weights.tolist(),
+            best_step=int(self.best_step[chosen]),
+            steps=self.task.steps,
+        )
+
+    def selected_head(self) -> SelectedHead:
+        """Return what `selected` chose, as it is tested and exported."""
+        return self.deployed(self.best[self.selected()])
+
+    def deployed(self, head: nn.Module) -> SelectedHead:
+        """Return one of the heads with all that comes before it."""
+        deviations = self.task.pooled and self.task.pooling == "mean_std"
+        return SelectedHead(head, self.standardize, deviations)
 
     def curves(self) -> dict[str, list[list[float]]]:
         """Return {learning rate: [[step, dev value], ...]}."""
@@ -118,6 +184,19 @@ class Grid(PretrainTask):
             f"{lr:g}": [[step, value] for step, value in zip(steps, self.curve[:done, i].tolist(), strict=True)]
             for i, lr in enumerate(self.lrs)
         }
+
+
+def improves(value: float, best: float, mode: str) -> bool:
+    """Return whether a main metric is strictly better than the best so far, NaN where there is none yet.
+
+    Args:
+        value: NaN is never better.
+        best: so far.
+        mode: "max" or "min".
+    """
+    if best != best:
+        return value == value
+    return value > best if mode == "max" else value < best
 
 
 class RandomState:

@@ -1,13 +1,15 @@
-"""What users type for a benchmark, as plain lists: upstreams, tasks with their settings, data folders."""
+"""What users type for a benchmark, as plain lists: upstreams and tasks with their settings, data folders."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from speechssl import configs, registry
-from speechssl.data.cuts import Corpus
+from speechssl.data.cuts import Corpus, fold_folders
 from speechssl.errors import UserError, nearest
+from speechssl.hub import family_of
 from speechssl.interfaces import DownstreamTask
 
 TRAINING = (
@@ -71,6 +73,7 @@ def read_tasks(
     probe: Mapping[str, Any],
     label: str | Mapping[str, str] | None,
     extra: Mapping[str, Any],
+    mode: str = "",
 ) -> list[TaskPlan]:
     """Return the tasks of "ks", "asr/debug" or a list of such names.
 
@@ -80,6 +83,7 @@ def read_tasks(
             leaves the task's own.
         label: column with the labels, for one task or {task: column}.
         extra: further constructor arguments, for a single task only.
+        mode: part of the protocol's name: how upstreams are fine-tuned, or "" where they are frozen.
     """
     names = [value] if isinstance(value, str) else [str(name) for name in value]
     if len(names) > 1 and (extra or isinstance(label, str)):
@@ -92,18 +96,56 @@ def read_tasks(
         column = label.get(task) if isinstance(label, Mapping) else label
         given |= {key: probe[key] for key in TRAINING if probe.get(key) is not None}
         given |= dict(extra) | ({"label": column} if column else {})
-        protocol = size + ("+standardize" if probe["standardize"] else "") + (f"+label={column}" if column else "")
+        pooling = given.get("pooling", "mean")
+        marks = [mode, pooling if pooling != "mean" else "", "standardize" if probe["standardize"] else ""]
+        protocol = "+".join([size, *filter(None, [*marks, f"label={column}" if column else ""])])
         plans.append(TaskPlan(task, size, given, protocol, registry.module("downstream", task).TASK.pooled))
     if len({plan.name for plan in plans}) < len(plans) or not plans:
         raise UserError(f"expected different tasks, found {', '.join(names) or 'none'}")
     return plans
 
 
+def finetuning_mode(finetune: bool, preset: str | None, probe: Mapping[str, Any]) -> str:
+    """Return what the protocol's name says of fine-tuning, "" without it.
+
+    Raises:
+        UserError: a preset without fine-tuning, or settings of frozen features with it.
+    """
+    if not finetune:
+        if preset:
+            raise UserError(f"preset={preset} is a recipe for fine-tuning; add finetune=true")
+        return ""
+    given = [key for key in TRAINING if probe.get(key) is not None] + (["standardize"] if probe["standardize"] else [])
+    if given:
+        hint = f"use finetuning.{given[0]}" if given[0] not in ("standardize",) else "leave it out"
+        raise UserError(f"probe.{given[0]} is for heads on frozen features; with finetune=true {hint}")
+    return f"finetune={preset}" if preset else "finetune"
+
+
+def read_settings(upstreams: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return {label: constructor arguments} of upstreams {label: name}: of the settings, those that each one has.
+
+    Raises:
+        UserError: a setting that none of them has.
+    """
+    own: dict[str, dict[str, Any]] = {label: {} for label in upstreams}
+    known: dict[str, None] = {}
+    for label, name in upstreams.items() if settings else ():
+        parameters = inspect.signature(registry.module("upstream", family_of(name)).UPSTREAM).parameters
+        known |= dict.fromkeys(parameters)
+        own[label] = {key: value for key, value in settings.items() if key in parameters}
+    for key in settings:
+        if key not in known:
+            raise UserError(f"no upstream has a setting {key!r} (settings: {', '.join(known)}){nearest(key, known)}")
+    return own
+
+
 def read_data(value: str | Sequence[str] | Mapping[str, Any], tasks: Sequence[TaskPlan]) -> dict[str, list[TaskPlan]]:
     """Return {folder: tasks on it}; tasks that need every frame come first, so that nothing is encoded twice.
 
     Args:
-        value: a folder for all tasks, several (folds), or {task: folder or folders}.
+        value: a folder for all tasks, several (folds), or {task: folder or folders}; a folder that holds nothing but
+            prepared folds stands for all of them.
         tasks: all of them.
     """
     if isinstance(value, Mapping):
@@ -117,7 +159,8 @@ def read_data(value: str | Sequence[str] | Mapping[str, Any], tasks: Sequence[Ta
     folders: dict[str, list[TaskPlan]] = {}
     for task in sorted(tasks, key=lambda task: task.pooled):
         chosen = value[task.name] if isinstance(value, Mapping) else value
-        for folder in [chosen] if isinstance(chosen, str) else chosen:
+        given = [chosen] if isinstance(chosen, str) else chosen
+        for folder in (view for one in given for view in fold_folders(one)):
             folders.setdefault(str(folder), []).append(task)
     if not folders:
         raise UserError("data names no folder")

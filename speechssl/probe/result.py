@@ -1,61 +1,20 @@
-"""One result of a benchmark: where it is made, what came out, and its row."""
+"""One result of a benchmark as a row and as files."""
 
 import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
-from speechssl.data.cuts import Corpus, CutTable
-from speechssl.files import atomic_path, digest, write_json
+from speechssl.data.cuts import Corpus
+from speechssl.files import digest, write_json
 from speechssl.interfaces import DownstreamTask
-from speechssl.probe.grid import Grid
+from speechssl.probe.outcome import Outcome
 from speechssl.probe.plan import TaskPlan
 from speechssl.probe.rows import PREDICTIONS, summarise, write_lines
+from speechssl.train.checkpoint import export_upstream, on_cpu, write_tensors
 
 FORMAT = 1  # of a row, part of its settings digest; and of a head's export/config.json
-
-
-@dataclass(frozen=True)
-class Place:
-    """The run directory of a result.
-
-    Attributes:
-        folder: None keeps nothing.
-        seed: of head and batches.
-        settings: digest of all that the result depends on; a training begun with others is not continued.
-        config: for people.
-    """
-
-    folder: Path | None
-    seed: int
-    settings: str
-    config: dict[str, Any]
-
-
-@dataclass
-class Outcome:
-    """What one grid of heads gave.
-
-    Attributes:
-        grid: the trained heads with their dev curves.
-        metrics: of the selected head on test.
-        records: per test utterance, in the order of `cuts`.
-        cuts: the test utterances.
-        sizes: utterances per split.
-        unreadable: utterances left out of all splits.
-        seconds: wall time of features, training and test.
-    """
-
-    grid: Grid
-    metrics: dict[str, float]
-    records: list[dict[str, Any]]
-    cuts: CutTable
-    sizes: dict[str, int]
-    unreadable: int
-    seconds: dict[str, float]
+SPEED = ("num_workers", "save_every")  # settings of fine-tuning that change no result
 
 
 def begin_row(
@@ -72,12 +31,12 @@ def begin_row(
         plan: the task.
         corpus: the data.
         seed: of head and batches.
-        encoding: "standardize", "frame_dtype" and "device".
+        encoding: "device" and, of frozen features, "standardize" and "frame_dtype", or else "finetuning".
     """
     label, name, sha256 = upstream
     arguments = dict(sorted(plan.arguments.items()))
-    encoding = encoding | ({"frame_dtype": "float32"} if plan.pooled else {})
-    relevant = [encoding["standardize"], encoding["frame_dtype"]]
+    if plan.pooled and "frame_dtype" in encoding:
+        encoding = encoding | {"frame_dtype": "float32"}
     return {
         "upstream": label,
         "task": plan.name,
@@ -88,7 +47,7 @@ def begin_row(
         "seed": seed,
         "upstream_sha256": sha256,
         "corpus_fingerprint": corpus.fingerprint,
-        "settings": digest([FORMAT, sha256, corpus.fingerprint, plan.name, arguments, *relevant, seed]),
+        "settings": digest([FORMAT, sha256, corpus.fingerprint, plan.name, arguments, *_relevant(encoding), seed]),
         "config": {
             "upstream": name,
             "data": str(corpus.path),
@@ -98,6 +57,13 @@ def begin_row(
             "seed": seed,
         },
     }
+
+
+def _relevant(encoding: dict[str, Any]) -> list[Any]:
+    """Return what of the encoding a result depends on."""
+    if "finetuning" not in encoding:
+        return [encoding["standardize"], encoding["frame_dtype"]]
+    return [{key: value for key, value in encoding["finetuning"].items() if key not in SPEED}]
 
 
 def title(row: dict[str, Any]) -> str:
@@ -124,21 +90,24 @@ def complete_row(row: dict[str, Any], task: DownstreamTask, outcome: Outcome, ma
         outcome: of its training.
         machine: content of environment.json.
     """
-    grid, best = outcome.grid, outcome.grid.selected()
+    chosen = outcome.selection
+    weighted = {} if outcome.main is None else {"main": outcome.main}
     row |= {
         "metrics": outcome.metrics,
         "main_metric": task.monitor,
         "mode": task.mode,
-        **summarise(outcome.records, outcome.cuts.column("gender")),
-        "dev": _finite(float(grid.best_value[best])),
-        "lr": grid.lrs[best],
-        "grid": {f"{lr:g}": _finite(v) for lr, v in zip(grid.lrs, grid.best_value.tolist(), strict=True)},
-        "curves": {lr: [[step, _finite(v)] for step, v in curve] for lr, curve in grid.curves().items()},
-        "layer_weights": grid.best[best].mix.weights.tolist(),
-        "steps": task.steps,
-        "best_step": int(grid.best_step[best]),
+        **summarise(outcome.records, outcome.cuts.column("gender"), **weighted),
+        "dev": _finite(chosen.dev),
+        "lr": chosen.lr,
+        "grid": {lr: _finite(value) for lr, value in chosen.grid.items()},
+        "curves": {lr: [[step, _finite(v)] for step, v in curve] for lr, curve in chosen.curves.items()},
+        "layer_weights": chosen.layer_weights,
+        "steps": chosen.steps,
+        "epochs": chosen.epochs,
+        "best_step": chosen.best_step,
         "utterances": outcome.sizes,
         "unreadable": outcome.unreadable,
+        **outcome.notes,
         "timing": {name: round(value, 2) for name, value in outcome.seconds.items()},
         "versions": {"speechssl": machine["speechssl"], **machine["packages"]},
         "commit": machine["commit"],
@@ -151,14 +120,17 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def write_outcome(outcome: Outcome, folder: Path, row: dict[str, Any]) -> None:
-    """Write the predictions on test, and the selected head with its standardisation to `export/`."""
+def write_outcome(outcome: Outcome, folder: Path, row: dict[str, Any], classes: list[str] | None) -> None:
+    """Write the predictions on test, and what was tested to `export/`.
+
+    A head on frozen features is `model.safetensors` and `config.json`. A fine-tuned upstream is an exported folder that
+    `load_upstream` reads, with its head as `head.safetensors` and `head.json` beside it.
+    """
     write_lines(folder / PREDICTIONS, outcome.records)
-    grid = outcome.grid
-    state = {f"probe.{k}": v for k, v in grid.best[grid.selected()].state_dict().items()}
-    if grid.standardize is not None:
-        state |= {f"standardize.{k}": v for k, v in grid.standardize.state_dict().items()}
-    with atomic_path(folder / "export" / "model.safetensors") as temporary:
-        save_file({name: tensor.cpu().contiguous().clone() for name, tensor in state.items()}, temporary)
-    description = {name: row[name] for name in ("upstream_sha256", "config", "lr", "best_step")}
-    write_json(folder / "export" / "config.json", {"format": FORMAT, **description})
+    frozen, export = outcome.upstream is None, folder / "export"
+    about = {name: row[name] for name in ("upstream_sha256", "config", "lr", "best_step")} | {"classes": classes}
+    if outcome.upstream is not None:
+        training = {name: row[name] for name in ("task", "protocol", "corpus", "view", "fold", "seed", "settings")}
+        export_upstream(outcome.upstream, export, training=training | about)
+    write_tensors(export / ("model.safetensors" if frozen else "head.safetensors"), on_cpu(outcome.head.state_dict()))
+    write_json(export / ("config.json" if frozen else "head.json"), {"format": FORMAT, **about})

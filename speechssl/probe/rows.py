@@ -9,7 +9,16 @@ import numpy as np
 
 from speechssl.errors import UserError
 from speechssl.files import write_text
-from speechssl.metrics.bootstrap import clustered, interval, ratio
+from speechssl.metrics.bootstrap import (
+    RESAMPLES,
+    MainMetric,
+    affordable_resamples,
+    clustered,
+    interval,
+    percentiles,
+    ratio,
+    resampled_main,
+)
 
 KEY = (
     "upstream",
@@ -68,33 +77,74 @@ class Results:
         write_lines(self.path, list(self._rows.values()))
 
 
-def summarise(records: list[dict[str, Any]], genders: list[str | None]) -> dict[str, Any]:
-    """Return intervals and groups of the main metric.
+def summarise(
+    records: list[dict[str, Any]], genders: list[str | None], main: MainMetric | None = None
+) -> dict[str, Any]:
+    """Return intervals and groups of the main metric, and how many resamples the intervals are of.
 
     Args:
         records: per utterance "numerator", "denominator" and "speaker".
         genders: one per utterance.
+        main: the main metric of weighted records, where it is no ratio of sums.
     """
-    counts = np.array([[record["numerator"], record["denominator"]] for record in records], dtype=np.float64)
     speakers = [record["speaker"] for record in records]
-    low, high = interval(counts[:, 0], counts[:, 1])
-    named = [i for i, speaker in enumerate(speakers) if speaker is not None]
-    by_speaker = None
-    if len(named) == len(speakers) and len(set(speakers)) > 1:
-        sums = clustered(counts, speakers)
-        by_speaker = list(interval(sums[:, 0], sums[:, 1]))
+    figures = _Ratio(records) if main is None else _Weighted(records, main)
+    named = None not in speakers and len(set(speakers)) > 1
     return {
-        "ci95": [low, high],
-        "ci95_speaker": by_speaker,
-        "groups": {"speaker": _groups(counts, speakers), "gender": _groups(counts, genders)},
+        "ci95": list(figures.interval(None)),
+        "ci95_speaker": list(figures.interval(speakers)) if named else None,
+        "resamples": figures.resamples,
+        "groups": {"speaker": _groups(figures, speakers), "gender": _groups(figures, genders)},
     }
 
 
-def _groups(counts: np.ndarray, names: Sequence[str | None]) -> dict[str, float]:
+class _Ratio:
+    """Intervals and groups of a ratio of sums."""
+
+    resamples = RESAMPLES
+
+    def __init__(self, records: Sequence[dict[str, Any]]):
+        counts = [[record["numerator"], record["denominator"]] for record in records]
+        self.counts = np.array(counts, dtype=np.float64)
+
+    def interval(self, clusters: Sequence[str] | None) -> tuple[float, float]:
+        sums = self.counts if clusters is None else clustered(self.counts, clusters)
+        return interval(sums[:, 0], sums[:, 1])
+
+    def groups(self, members: np.ndarray, index: np.ndarray, size: int) -> np.ndarray:
+        """Return (size,) metrics; utterance members[i] is in group index[i]."""
+        sums = np.zeros((size, 2))
+        np.add.at(sums, index, self.counts[members])
+        return ratio(sums)
+
+
+class _Weighted:
+    """The same of any metric of weighted records."""
+
+    def __init__(self, records: Sequence[dict[str, Any]], main: MainMetric):
+        self.main, self.size = main, len(records)
+        self.resamples = affordable_resamples(sum(len(record.get("scores", "1")) for record in records))
+
+    def interval(self, clusters: Sequence[str] | None) -> tuple[float, float]:
+        names = range(self.size) if clusters is None else clusters
+        units, index = np.unique(np.asarray(names), return_inverse=True)
+        return percentiles(resampled_main(self.main, index, len(units), self.resamples, seed=0))
+
+    def groups(self, members: np.ndarray, index: np.ndarray, size: int) -> np.ndarray:
+        """Return (size,) metrics, NaN where a group has none; utterance members[i] is in group index[i]."""
+        values = []
+        for group in range(size):
+            weights = np.zeros((1, self.size))
+            weights[0, members[index == group]] = 1.0
+            values.append(self.main(weights))
+        return np.concatenate(values)
+
+
+def _groups(figures: _Ratio | _Weighted, names: Sequence[str | None]) -> dict[str, float]:
     """Return {group: main metric} over the utterances that name one."""
-    named = [i for i, name in enumerate(names) if name is not None]
-    found = sorted({str(names[i]) for i in named})
-    if not found:
+    members = [i for i, name in enumerate(names) if name is not None]
+    if not members:
         return {}
-    values = ratio(clustered(counts[named], [str(names[i]) for i in named]))
-    return dict(zip(found, values.tolist(), strict=True))
+    found, index = np.unique([str(names[i]) for i in members], return_inverse=True)
+    values = figures.groups(np.array(members), index, len(found))
+    return {str(name): float(value) for name, value in zip(found, values, strict=True) if value == value}

@@ -1,4 +1,7 @@
-"""`benchmark`: every task on every upstream; utterances are encoded once, finished rows kept."""
+"""`benchmark`: every task on every upstream, frozen or fine-tuned; finished rows are kept.
+
+Of frozen upstreams utterances are encoded once, for all tasks, learning rates and seeds.
+"""
 
 import logging
 import shutil
@@ -8,10 +11,10 @@ from typing import Any
 
 from speechssl.data.cuts import Corpus, open_corpus
 from speechssl.files import read_json, write_json, write_text
+from speechssl.finetune.settings import read_settings
 from speechssl.hub import check_name
 from speechssl.interfaces import DownstreamTask
-from speechssl.probe import encoders, plan, result, rows, table
-from speechssl.probe.train import Probe
+from speechssl.probe import encoders, modes, outcome, plan, result, rows, table
 from speechssl.train.environment import environment
 
 logger = logging.getLogger(__name__)
@@ -27,20 +30,16 @@ def benchmark(
     label: Any,
     task: dict[str, Any],
     probe: dict[str, Any],
+    settings: dict[str, Any],
+    finetune: bool,
+    preset: str | None,
+    finetuning: dict[str, Any],
     **encoding: Any,
 ) -> list[dict[str, Any]]:
     """Fill `run_dir/results.jsonl` and `results.md`; return the rows that were asked for, old and new.
 
-    Args:
-        upstream: a name, a list of names, or {label: name}.
-        tasks: a task such as "ks" or "asr/debug", or a list of them.
-        data: a prepared folder, several (folds), or {task: folder or folders}.
-        run_dir: of the benchmark; every result has a run directory of its own below `<upstream>/<task>/`.
-        seeds: of heads and batches.
-        label: column with the labels, or {task: column}; None = the task's own.
-        task: further constructor arguments of a single task.
-        probe: "standardize", "frame_dtype", and replacements of the tasks' training settings.
-        encoding: the other fields of `speechssl.probe.encoders.EncodingSettings`.
+    The arguments are the keys of `speechssl benchmark`, which `speechssl/conf/benchmark.yaml` explains; `encoding` are
+    those that `speechssl.probe.encoders.EncodingSettings` holds.
 
     Raises:
         UserError: unknown names, folders without the needed labels, settings that do not fit.
@@ -48,12 +47,16 @@ def benchmark(
     named = plan.read_upstreams(upstream)
     for name in named.values():
         check_name(name)
-    chosen = plan.read_tasks(tasks, probe, label, task)
+    mode = plan.finetuning_mode(finetune, preset, probe)
+    overrides = plan.read_settings(named, settings)
+    chosen = plan.read_tasks(tasks, probe, label, task, mode)
     folders = plan.read_data(data, chosen)
-    bench = Bench(Path(run_dir), probe["standardize"], encoding | {"frame_dtype": probe["frame_dtype"]})
+    encoding |= {"frame_dtype": probe["frame_dtype"]}
+    bench = Bench(Path(run_dir), encoding, probe["standardize"], finetuning if finetune else None)
     work = [(open_corpus(folder), on_it) for folder, on_it in folders.items()]
-    ready = [(corpus, [(one, one.build(corpus)) for one in on_it]) for corpus, on_it in work]
-    done = [row for name, source in named.items() for row in bench.run(name, source, ready, seeds)]
+    ready = [(corpus, [(one, bench.build(one, corpus)) for one in on_it]) for corpus, on_it in work]
+    models = {label: encoders.Encoder(name, bench.encoding, overrides[label]) for label, name in named.items()}
+    done = [row for label, encoder in models.items() for row in bench.run(label, encoder, ready, seeds)]
     order = [one.name for one in chosen]
     return sorted(done, key=lambda row: order.index(row["task"]))
 
@@ -66,45 +69,55 @@ class Bench:
 
     Args:
         run_dir: the folder.
-        standardize: see `speechssl.probe.heads.Standardize`.
         encoding: fields of `speechssl.probe.encoders.EncodingSettings`; "cache" None = `run_dir/cache`.
+        standardize: see `speechssl.probe.heads.Standardize`.
+        finetuning: fields of `speechssl.finetune.settings.FinetuneSettings`; None = upstreams are frozen.
     """
 
-    def __init__(self, run_dir: Path, standardize: bool, encoding: dict[str, Any]):
-        self.run_dir, self.standardize = run_dir, standardize
+    def __init__(self, run_dir: Path, encoding: dict[str, Any], standardize: bool, finetuning: dict[str, Any] | None):
+        self.run_dir = run_dir
         cache = Path(encoding["cache"] or run_dir / "cache")
         self.encoding = encoders.EncodingSettings(**encoding | {"cache": cache})
+        self.mode: modes.Mode = modes.Frozen(self.encoding, standardize)
+        if finetuning is not None:
+            self.mode = modes.Finetuned(self.encoding, read_settings(finetuning))
         self.results = rows.Results(run_dir)
         self.machine = environment()
 
-    def run(self, label: str, name: str, work: Work, seeds: list[int]) -> list[dict[str, Any]]:
+    def build(self, one: plan.TaskPlan, corpus: Corpus) -> DownstreamTask:
+        """Return a task on a corpus, checked."""
+        task = one.build(corpus)
+        self.mode.check(task, corpus)
+        return task
+
+    def run(self, label: str, encoder: encoders.Encoder, work: Work, seeds: list[int]) -> list[dict[str, Any]]:
         """Return the rows of one upstream, computing those that are missing."""
-        encoder, found = encoders.Encoder(name, self.encoding), []
-        own = {"frame_dtype": self.encoding.frame_dtype, "device": self.encoding.device}
+        found = []
         for corpus, tasks in work:
-            cache, sha256 = encoder.on(corpus)
+            make, sha256, about = self.mode.on(encoder, corpus)
+            about |= {"settings": encoder.overrides} if encoder.overrides else {}
             for one, task in tasks:
-                probe = Probe(task, corpus, cache, self.standardize, self.encoding.device)
+                trained = make(task)
                 for seed in seeds:
-                    encoding = {"standardize": self.standardize, **own}
-                    row = result.begin_row((label, name, sha256), one, corpus, seed, encoding)
-                    found.append(self.row(row, probe))
+                    row = result.begin_row((label, encoder.name, sha256), one, corpus, seed, about)
+                    found.append(self.row(row, trained))
         write_text(self.run_dir / "results.md", table.markdown(list(self.results)))
         return found
 
-    def row(self, row: dict[str, Any], probe: Probe) -> dict[str, Any]:
+    def row(self, row: dict[str, Any], trained: modes.Trained) -> dict[str, Any]:
         """Return a finished row, or compute it."""
         if self.results.finished(row):
             logger.info("%s is already there", result.title(row))
             return self.results.get(row)
         started = time.monotonic()
         folder = self._folder(row)
-        outcome = probe.run(result.Place(folder, row["seed"], row["settings"], row["config"]))
-        result.complete_row(row, probe.task, outcome, self.machine)
-        result.write_outcome(outcome, folder, row)
+        made = trained.run(outcome.Place(folder, row["seed"], row["settings"], row["config"]))
+        result.complete_row(row, trained.task, made, self.machine)
+        result.write_outcome(made, folder, row, getattr(trained.task, "classes", None))
         row["seconds"] = round(time.monotonic() - started, 2)
         self.results.add(row)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the row is safe, `export/` has the head
+        for checkpoints in [*folder.glob("checkpoints"), *folder.glob("*/checkpoints")]:
+            shutil.rmtree(checkpoints)  # the row is safe, `export/` has what was tested
         main = row["main_metric"]
         logger.info("%s: %s %.2f, %.0f s", result.title(row), main, row["metrics"][main], row["seconds"])
         return row

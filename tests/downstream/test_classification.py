@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from speechssl import configs
 from speechssl.downstream.ks.task import KeywordSpotting
 from speechssl.downstream.sid.task import SpeakerIdentification
 from speechssl.errors import UserError
@@ -92,3 +93,16 @@ def test_head_size(cls: type, column: str) -> None:
     head = cls(words(["a", "b", "c"], ["a"], column)).head(768, 320)
     assert sum(p.numel() for p in head.parameters()) == 768 * 256 + 256 + 256 * 3 + 3
     assert cls.pooled
+
+
+@pytest.mark.parametrize(("cls", "column"), [(KeywordSpotting, "keyword"), (SpeakerIdentification, "speaker")])
+def test_other_poolings_and_heads(cls: type, column: str) -> None:
+    task = cls(words(["a", "b", "c"], ["a"], column), pooling="mean_std", projection_size=0)
+    assert sum(p.numel() for p in task.head(768, 320).parameters()) == 2 * 768 * 3 + 3
+    with pytest.raises(UserError, match="mean or mean_std"):
+        cls(words(["a", "b", "c"], ["a"], column), pooling="median")
+
+
+def test_all_words_of_speech_commands_are_shuffled_as_they_are() -> None:
+    name, settings = configs.load("downstream", "ks/speech_commands_35")
+    assert (name, settings) == ("ks", {"balance": False})

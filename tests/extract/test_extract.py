@@ -66,6 +66,16 @@ def test_layers_pooling_and_dtype(corpus: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(few[name].float(), expected, atol=2e-3, rtol=2e-3)
 
 
+def test_deviations_follow_the_means(corpus: Path, tmp_path: Path) -> None:
+    run.extract("fbank", str(corpus), str(tmp_path / "all"), **SETTINGS)
+    run.extract("fbank", str(corpus), str(tmp_path / "few"), **SETTINGS | {"pooling": "mean_std"})
+    everything, few = ExtractedFeatures(tmp_path / "all"), ExtractedFeatures(tmp_path / "few")
+    for name in everything:
+        frames = everything[name]
+        expected = torch.cat([frames.mean(dim=1), frames.std(dim=1, correction=0)], dim=-1)
+        torch.testing.assert_close(few[name], expected, atol=1e-5, rtol=1e-5)
+
+
 def test_an_interrupted_extraction_makes_only_what_is_missing(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

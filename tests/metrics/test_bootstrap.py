@@ -67,3 +67,36 @@ def test_strata_count_equally_whatever_their_size() -> None:
 def test_clusters_are_summed_by_name() -> None:
     sums = bootstrap.clustered(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), ["b", "a", "b"])
     assert sums.tolist() == [[3.0, 4.0], [6.0, 8.0]]
+
+
+def share(right: np.ndarray) -> bootstrap.MainMetric:
+    """A metric of weighted records that is a ratio of sums after all."""
+    return lambda weights: 100.0 * (weights @ right) / weights.sum(axis=1)
+
+
+def test_weighted_records_give_what_drawn_sums_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = (np.random.default_rng(0).random(90) < 0.6).astype(float)
+    sums = bootstrap.resampled_sums(np.stack([right, np.ones(90)], axis=1), 70, seed=3)
+    found = bootstrap.resampled_main(share(right), np.arange(90), 90, 70, seed=3)
+    np.testing.assert_allclose(found, bootstrap.ratio(sums))
+    monkeypatch.setattr(bootstrap, "WEIGHTS", 1000)
+    np.testing.assert_allclose(bootstrap.resampled_main(share(right), np.arange(90), 90, 70, seed=3), found)
+
+
+def test_weighted_records_are_drawn_by_cluster() -> None:
+    right = np.random.default_rng(0).random(90)
+    names = [f"s{i % 7}" for i in range(90)]
+    sums = bootstrap.clustered(np.stack([right, np.ones(90)], axis=1), names)
+    expected = bootstrap.ratio(bootstrap.resampled_sums(sums, 50, seed=1))
+    found = bootstrap.resampled_main(share(right), np.arange(90) % 7, 7, 50, seed=1)
+    np.testing.assert_allclose(found, expected)
+
+
+def test_costly_metrics_are_resampled_less_often() -> None:
+    assert bootstrap.affordable_resamples(2000 * 50) == bootstrap.RESAMPLES
+    assert bootstrap.affordable_resamples(20_000 * 527) == 948
+    assert bootstrap.affordable_resamples(10**9) == bootstrap.FEWEST
+
+
+def test_resamples_without_a_metric_do_not_count() -> None:
+    assert bootstrap.percentiles(np.array([1.0, np.nan, 1.0])) == (1.0, 1.0)

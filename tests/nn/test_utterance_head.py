@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from speechssl.nn.layer_mix import LayerMix
+from speechssl.nn.pooling import masked_mean_std
 from speechssl.nn.utterance_head import UtteranceHead
 
 
@@ -38,3 +39,23 @@ def test_the_head_is_linear() -> None:
     zero = head(torch.zeros(2, 5, 8), lengths)[0]
     both = head(a + b, lengths)[0] - zero
     torch.testing.assert_close(both, head(a, lengths)[0] + head(b, lengths)[0] - 2 * zero)
+
+
+def test_without_a_projection_the_head_is_one_linear_layer() -> None:
+    head = UtteranceHead(768, 50, projection_size=0)
+    assert sum(p.numel() for p in head.parameters()) == 768 * 50 + 50
+    features = torch.randn(2, 9, 768, generator=torch.Generator().manual_seed(0))
+    expected = features.mean(dim=1) @ head.classifier.weight.T + head.classifier.bias
+    torch.testing.assert_close(head(features, torch.tensor([9, 9]))[0], expected)
+
+
+@pytest.mark.parametrize("projection_size", [0, 8])
+def test_deviations_are_taken_or_given(projection_size: int) -> None:
+    torch.manual_seed(0)
+    head = UtteranceHead(6, 3, projection_size, pooling="mean_std")
+    assert head(torch.zeros(1, 1, 6), torch.tensor([1]))[0].shape == (1, 3)
+    features, lengths = torch.randn(4, 10, 6), torch.tensor([10, 4, 1, 7])
+    given = head(masked_mean_std(features, lengths)[:, None], torch.ones(4))[0]
+    torch.testing.assert_close(head(features, lengths)[0], given)
+    apart = head(torch.cat([features, features], dim=1) * 2, torch.tensor([20] * 4))[0]
+    assert not torch.allclose(apart, given, atol=1e-3)

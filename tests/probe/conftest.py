@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,6 +87,19 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return open_corpus(write_corpus(folder, {"train": 60, "dev": 24, "test": 24}, spoken_word))
 
 
+def chord(number: int, generator: np.random.Generator) -> tuple:
+    labels = [name for bit, name in enumerate(KEYWORDS) if number % 7 >> bit & 1]
+    audio = sum((tone(KEYWORDS[name], 4800, 0.0) for name in labels), np.zeros(4800))
+    return audio + 0.003 * generator.standard_normal(4800), list(SPEAKERS)[number % 4], None, {"labels": labels}
+
+
+@pytest.fixture(scope="session")
+def chords(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """70 + 21 + 28 utterances of none to two of three tones at once."""
+    folder = tmp_path_factory.mktemp("corpus") / "chords"
+    return open_corpus(write_corpus(folder, {"train": 70, "dev": 21, "test": 28}, chord))
+
+
 @pytest.fixture(scope="session")
 def letters(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """48 + 12 + 12 utterances of one or two words over three letters."""
@@ -123,7 +137,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ToyUpstream]]:
     """Make the benchmark load toy upstreams by any name; gives those that were loaded."""
     loaded: dict[str, ToyUpstream] = {}
 
-    def load(name: str) -> ToyUpstream:
+    def load(name: str, **overrides: Any) -> ToyUpstream:
         seed = sum(map(ord, name))
         loaded[name] = ToyUpstream(seed).eval().requires_grad_(False)
         return loaded[name]

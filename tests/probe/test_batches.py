@@ -1,10 +1,11 @@
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
-from speechssl.probe.batches import HeadBatches, Split
+from speechssl.probe.batches import HeadBatches, Split, join
 from speechssl.probe.frames import FrameFeatures
 
 
@@ -69,3 +70,15 @@ def test_scoring_batches_hold_everything_once() -> None:
     assert batch.features[0, 0, 0, 0] == 2
     assert batch.lengths.tolist() == [1, 1]
     assert batch.seconds == 2.0
+
+
+@pytest.mark.parametrize("make", [lambda: pooled(4), lambda: framed([3, 1, 2, 5])])
+def test_joined_splits_hold_both(make: Callable[[], Split]) -> None:
+    first, second = make(), make()
+    second.ids = [f"v{i}" for i in range(4)]
+    both = join(first, second)
+    assert both.ids == ["u0", "u1", "u2", "u3", "v0", "v1", "v2", "v3"]
+    assert both.labels == {"class": [0, 1, 2, 3, 0, 1, 2, 3]}
+    assert both.lengths.tolist() == [*first.lengths, *second.lengths]
+    assert torch.equal(both.batch([6]).features, second.batch([2]).features)
+    assert both.seconds.sum() == 8.0

@@ -13,6 +13,7 @@ from speechssl.errors import UserError
 from speechssl.hub import weights_sha256
 from speechssl.probe import runner
 from speechssl.probe.rows import read_lines
+from speechssl.probe.train import Probe
 
 PROBE = {
     "standardize": False,
@@ -27,6 +28,7 @@ PROBE = {
 
 def run(upstream: Any, tasks: Any, data: Any, run_dir: Path, probe: dict | None = None, **settings: Any) -> list[dict]:
     arguments = {"seeds": [0], "label": None, "task": {}, "cache": None, "device": "cpu"}
+    arguments |= {"settings": {}, "finetune": False, "preset": None, "finetuning": {}}
     arguments |= {"max_seconds": 20.0, "num_workers": 0} | settings
     return runner.benchmark(upstream, tasks, data, run_dir, probe=PROBE | (probe or {}), **arguments)
 
@@ -106,7 +108,7 @@ def test_finished_rows_are_kept_and_changed_settings_replace_them(
 ) -> None:
     first = run("toy", "ks", str(words.path), tmp_path)
     with monkeypatch.context() as finished:
-        finished.setattr(runner.Probe, "run", lambda *_: pytest.fail("computed again"))
+        finished.setattr(Probe, "run", lambda *_: pytest.fail("computed again"))
         assert run("toy", "ks", str(words.path), tmp_path) == first
     changed = run("toy", "ks", str(words.path), tmp_path, {"steps": 40})
     assert changed[0]["steps"] == 40
@@ -150,8 +152,8 @@ def test_nothing_of_test_is_read_before_selection(
     monkeypatch.setattr(CutTable, "read", lambda s, i, *a: events.append(s.ids[i].split("-")[0]) or read(s, i, *a))
     monkeypatch.setattr(Corpus, "table", lambda s, split: events.append(split) or table(s, split))
     monkeypatch.setattr(Corpus, "fingerprint", "known")  # of a prepared corpus it stands in corpus.json
-    selected = runner.Probe.fit
-    monkeypatch.setattr(runner.Probe, "fit", lambda *a: (selected(*a), events.append("selected")))
+    selected = Probe.fit
+    monkeypatch.setattr(Probe, "fit", lambda *a: (selected(*a), events.append("selected")))
     run("toy", "ks", str(words.path), tmp_path)
     place = events.index("selected")
     assert "test" not in events[:place]

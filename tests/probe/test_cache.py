@@ -59,6 +59,35 @@ def test_equals_features_made_one_by_one(words: Corpus, tmp_path: Path) -> None:
     assert not features[1, lengths[1] :].any()
 
 
+@pytest.mark.parametrize("frames", [False, True])
+def test_deviations_are_kept_beside_the_means(words: Corpus, tmp_path: Path, frames: bool) -> None:
+    upstream = Ramp()
+    rows = in_memory(upstream, words, "dev")
+    expected = torch.stack([torch.cat([row.mean(dim=0), row.std(dim=0, correction=0)], dim=-1) for row in rows])
+    cache, table = open_cache(tmp_path, upstream, "float16"), words.table("dev")
+    cache.fill(words, table, frames=frames)
+    found = open_cache(tmp_path, upstream).pooled(words, table, "mean_std")
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    assert torch.equal(found[..., :3], cache.features(words, table, frames=False))
+    assert torch.equal(found, cache.features(words, table, frames=False, pooling="mean_std"))
+
+
+def test_caches_without_deviations_are_completed_and_never_misread(words: Corpus, tmp_path: Path) -> None:
+    upstream, table = Ramp(), words.table("dev")
+    whole = open_cache(tmp_path, upstream)
+    whole.fill(words, table, frames=False)
+    for file in tmp_path.rglob("deviation-*"):
+        file.unlink()
+    old = open_cache(tmp_path, upstream)
+    old.fill(words, table, frames=False)
+    assert upstream.encoded == len(table)
+    assert torch.equal(old.pooled(words, table), whole.pooled(words, table))
+    old.fill(words, table, frames=False, pooling="mean_std")
+    assert upstream.encoded == 2 * len(table)
+    assert old.pooled(words, table, "mean_std").shape == (24, 2, 6)
+    assert len(list(tmp_path.rglob("pooled-*.npy"))) == 1
+
+
 def test_half_precision_frames_are_close_and_pooled_ones_exact(words: Corpus, tmp_path: Path) -> None:
     upstream = Ramp()
     whole, half = open_cache(tmp_path, upstream), open_cache(tmp_path, upstream, "float16")

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from speechssl.errors import UserError
+from speechssl.metrics.average_precision import RankedScores
+from speechssl.metrics.bootstrap import resampled_weights
 from speechssl.probe.compare import compare, markdown
-from speechssl.probe.rows import write_lines
+from speechssl.probe.rows import read_lines, write_lines
 
 SPEAKERS = [f"speaker{i % 6}" for i in range(300)]
 
@@ -125,3 +127,73 @@ def test_wrong_input_is_explained(tmp_path: Path) -> None:
     other = write_run(tmp_path / "three", [("new", "", 1, outcome(0.6))], prefix="v")
     with pytest.raises(UserError, match="differ between systems"):
         compare([run, other], ["base"], None, seed=0)
+
+
+def write_ranked_run(run_dir: Path, results: list[tuple[str, str, int, np.ndarray]], positive: np.ndarray) -> Path:
+    """Write a multi-label benchmark: (label, fold, seed, class scores (utterances, classes))."""
+    run = write_run(run_dir, [(*result[:3], np.zeros(len(positive))) for result in results])
+    for label, fold, seed, scores in results:
+        records = [
+            {"id": f"u{i}", "numerator": 0, "denominator": 1, "speaker": SPEAKERS[i], "scores": row.tolist()}
+            | {"positives": np.flatnonzero(positive[i]).tolist()}
+            for i, row in enumerate(scores)
+        ]
+        write_lines(run / f"{label}/ks/{fold}-{seed}/predictions.jsonl", records)
+    return run
+
+
+def ranked_results(noises: dict[str, list[float]], folds: str) -> tuple[list, np.ndarray]:
+    generator = np.random.default_rng(0)
+    positive = generator.random((120, 6)) < 0.2
+    results = [
+        (label, fold, seed, positive + noise * generator.normal(size=positive.shape))
+        for label, own in noises.items()
+        for fold in folds
+        for seed, noise in enumerate(own)
+    ]
+    return results, positive
+
+
+def test_metrics_that_are_no_ratio_are_compared_on_the_same_resamples(tmp_path: Path) -> None:
+    results, positive = ranked_results({"base": [0.6], "ours": [0.4, 0.45]}, folds="a")
+    report = compare([write_ranked_run(tmp_path, results, positive)], ["base"], None, seed=3)
+    ours, found = system(report, "ours"), system(report, "ours")["differences"]["base"]
+    order = sorted(range(120), key=lambda i: f"u{i}")  # utterances are sorted by id
+    scores = [RankedScores(one[order], positive[order]) for *_, one in results]
+    values = [float(one.main(np.ones((1, 120)))[0]) for one in scores]
+    assert ours["mean"] == pytest.approx((values[1] + values[2]) / 2)
+    assert found["difference"] == pytest.approx((values[1] + values[2]) / 2 - values[0])
+    drawn = np.concatenate(list(resampled_weights(120, 5000, seed=3)))
+    base, first, second = (one.main(drawn) for one in scores)
+    expected = np.percentile((first + second) / 2 - base, (2.5, 97.5))
+    assert found["ci95"] == pytest.approx(expected.tolist())
+    assert found["resamples"] == 5000
+    assert found["better"]
+    assert found["ci95_speaker"][0] < found["difference"] < found["ci95_speaker"][1]
+
+
+def test_folds_of_ranked_scores_with_one_test_set_are_no_new_evidence(tmp_path: Path) -> None:
+    results, positive = ranked_results({"base": [0.6], "ours": [0.5]}, folds="a")
+    repeated = [(label, fold, seed, scores) for label, _, seed, scores in results for fold in "abc"]
+    runs = [write_ranked_run(tmp_path / str(len(some)), some, positive) for some in (results, repeated)]
+    single, several = (
+        system(compare([run], ["base"], None, seed=0), "ours")["differences"]["base"]["ci95"] for run in runs
+    )
+    assert single == pytest.approx(several)
+
+
+def test_folds_of_ranked_scores_with_test_sets_of_their_own_count_equally(tmp_path: Path) -> None:
+    results, positive = ranked_results({"base": [0.6], "ours": [0.5]}, folds="ab")
+    run = write_ranked_run(tmp_path, results, positive)
+    for label in ("base", "ours"):  # fold b is tested on the first 40 utterances, under other names
+        path = run / f"{label}/ks/b-0/predictions.jsonl"
+        write_lines(path, [record | {"id": f"v{i}"} for i, record in enumerate(read_lines(path)[:40])])
+    found = system(compare([run], ["base"], None, seed=0), "ours")["differences"]["base"]
+    per_fold = {}
+    for label, fold, _, scores in results:
+        size = 120 if fold == "a" else 40
+        value = RankedScores(scores[:size], positive[:size]).main(np.ones((1, size)))[0]
+        per_fold[fold] = per_fold.get(fold, 0.0) + (value if label == "ours" else -value)
+    assert found["difference"] == pytest.approx((per_fold["a"] + per_fold["b"]) / 2)
+    assert found["ci95"][0] < found["difference"] < found["ci95"][1]
+    assert found["ci95_speaker"][0] < found["difference"] < found["ci95_speaker"][1]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from speechssl.errors import UserError
-from speechssl.probe.plan import read_data, read_tasks, read_upstreams
+from speechssl.probe.plan import finetuning_mode, read_data, read_settings, read_tasks, read_upstreams
 
 
 def tasks(value: str | list[str], **settings: object) -> list:
@@ -37,6 +37,9 @@ def test_the_protocol_names_what_is_not_plain() -> None:
     plan = tasks("ks", probe={"standardize": True}, label={"ks": "digit"})[0]
     assert plan.protocol == "base+standardize+label=digit"
     assert plan.arguments["label"] == "digit"
+    plan = tasks("sid", probe={"standardize": True}, extra={"pooling": "mean_std"})[0]
+    assert plan.protocol == "base+mean_std+standardize"
+    assert tasks("sid", extra={"pooling": "mean"})[0].protocol == "base"
 
 
 def test_tasks_on_frames_come_first_in_every_folder() -> None:
@@ -54,3 +57,31 @@ def test_tasks_on_frames_come_first_in_every_folder() -> None:
     }
     with pytest.raises(UserError, match="nothing of the task 'asr'"):
         read_data({"ks": "a", "sid": "a"}, plans)
+
+
+def test_fine_tuning_is_a_protocol_of_its_own() -> None:
+    frozen = {"standardize": False, "steps": None}
+    assert finetuning_mode(False, None, frozen) == ""
+    assert finetuning_mode(True, None, frozen) == "finetune"
+    assert finetuning_mode(True, "ssast/esc50_patch", frozen) == "finetune=ssast/esc50_patch"
+    assert tasks("ks", label="digit", mode="finetune")[0].protocol == "base+finetune+label=digit"
+    with pytest.raises(UserError, match="use finetuning"):
+        finetuning_mode(True, None, frozen | {"steps": 7})
+    with pytest.raises(UserError, match="add finetune=true"):
+        finetuning_mode(False, "ssast/esc50_patch", frozen)
+
+
+def test_settings_go_to_the_upstreams_that_have_them() -> None:
+    named = {"mine": "tera/debug@random", "base": "fbank", "file": "tera:states.ckpt"}
+    found = read_settings(named, {"dropout": 0.3, "num_layers": 2})
+    assert found == {"mine": {"dropout": 0.3, "num_layers": 2}, "base": {}, "file": {"dropout": 0.3, "num_layers": 2}}
+    assert read_settings({"any": "not looked at"}, {}) == {"any": {}}
+    with pytest.raises(UserError, match="nearest: 'dropout'"):
+        read_settings(named, {"dropoutt": 0.3})
+
+
+def test_a_folder_of_folds_stands_for_all_of_them(tmp_path: Path) -> None:
+    for number in (10, 2, 1):
+        (tmp_path / f"fold{number}").mkdir()
+        (tmp_path / f"fold{number}" / "corpus.json").write_text("{}")
+    assert list(read_data(str(tmp_path), tasks("ks"))) == [str(tmp_path / f"fold{number}") for number in (1, 2, 10)]

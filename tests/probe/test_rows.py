@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from speechssl.errors import UserError
@@ -63,3 +64,24 @@ def test_intervals_over_speakers_are_wider_where_speakers_differ() -> None:
 def test_no_interval_over_speakers_without_names() -> None:
     assert summarise([record(1, 1, None), record(0, 1, "a")], [None, None])["ci95_speaker"] is None
     assert summarise([record(1, 1, "a"), record(0, 1, "a")], [None, None])["ci95_speaker"] is None
+
+
+def test_metrics_that_are_no_ratio_are_weighted() -> None:
+    right = np.array([1.0, 0.0, 1.0, 1.0] * 10)
+    records = [record(0, 0, f"s{i % 4}") | {"scores": [0.0] * 3} for i in range(40)]
+    shares = [record(int(value), 1, f"s{i % 4}") for i, value in enumerate(right)]
+    genders = ["f", "m", None, "f"] * 10
+    found = summarise(records, genders, main=lambda weights: 100 * (weights @ right) / weights.sum(axis=1))
+    expected = summarise(shares, genders)
+    assert found["ci95"] == pytest.approx(expected["ci95"])
+    assert found["ci95_speaker"] == pytest.approx(expected["ci95_speaker"])
+    assert found["groups"] == expected["groups"]
+    assert found["resamples"] == expected["resamples"] == 5000
+
+
+def test_groups_without_a_metric_are_left_out() -> None:
+    def main(weights: np.ndarray) -> np.ndarray:
+        return np.where(weights[:, 0] > 0, 50.0, np.nan)
+
+    found = summarise([record(0, 0, "ann"), record(0, 0, "bob")], ["f", "f"], main=main)
+    assert found["groups"] == {"speaker": {"ann": 50.0}, "gender": {"f": 50.0}}

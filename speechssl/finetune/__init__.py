@@ -1,0 +1,1 @@
+"""Fine-tuning: whole models trained on labelled waveforms, as a mode of the benchmark."""
