@@ -18,6 +18,7 @@ from speechssl.errors import UserError
 from speechssl.files import atomic_path, load_torch
 from speechssl.upstream.ssast.model import Ssast
 from speechssl.upstream.ssast.pretrain import SsastPretraining
+from speechssl.upstream.ssast.spectrogram import AUDIOSET
 
 PREFIX = "module."
 DEAD = re.compile(r"v\.head(_dist)?\.(weight|bias)")
@@ -69,6 +70,8 @@ def read(path: str | Path) -> Published:
             f"{path}: v.pos_embed holds {len(table)} positions, expected {len(tokens)} class tokens and "
             f"{rows} x {columns} patches"
         )
+    mean, std = (torch.tensor(number) for number in AUDIOSET)  # the files do not tell
+    ours |= {"spectrogram.mean": mean, "spectrogram.std": std}
     ours |= {"class_tokens": tokens, "class_positions": table[: len(tokens)]}
     ours["positions"] = table[len(tokens) :].reshape(rows, columns, D)
     config["class_tokens"] = len(tokens)

@@ -1,5 +1,7 @@
 """SSAST's input: 128 log-mel bins at 100 frames/s, normalised with one mean and twice one standard deviation."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,8 +18,8 @@ class Spectrogram(nn.Module):
 
     Args:
         num_mels: F.
-        mean, std: of all cells of the training data's spectrograms. None: measured on the corpus the model is used on,
-            see `set_statistics`; then they travel with the weights.
+        mean, std: of all cells of the training data's spectrograms. None: those that come with the weights, else
+            measured on the corpus the model is used on, see `set_statistics`.
         target_frames: pad or cut every clip to this many frames (its beginning is kept); None keeps its length.
         pad_before_norm: with `target_frames`, what is padded is 0 before the normalisation (as the authors train and
             fine-tune; it comes out as 0.467) or after it (as in their SUPERB experiments).
@@ -33,8 +35,8 @@ class Spectrogram(nn.Module):
             raise UserError(f"target_frames must be positive, found {target_frames}")
         self.fbank = KaldiFbank(num_mels=num_mels, window="hann", center_waveform=True)
         self.measured, self.target_frames, self.pad_before_norm = mean is None, target_frames, pad_before_norm
-        self.register_buffer("mean", torch.tensor(mean if mean is not None else 0.0), persistent=self.measured)
-        self.register_buffer("std", torch.tensor(std if std is not None else 0.0), persistent=self.measured)
+        self.register_buffer("mean", torch.tensor(mean if mean is not None else 0.0))
+        self.register_buffer("std", torch.tensor(std if std is not None else 0.0))
         self._known = False
 
     @property
@@ -54,6 +56,12 @@ class Spectrogram(nn.Module):
     def zero(self) -> float:
         """What a cell of value 0 becomes."""
         return float(-self.mean / (STD_FACTOR * self.std)) if self.known else 0.0
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Take mean and std from the weights only where none were given: a setting wins over a file."""
+        given = {} if self.measured else {prefix + name: getattr(self, name) for name in ("mean", "std")}
+        super()._load_from_state_dict(state | given, prefix, *others)
+        self._known = False
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return (B, T, F) in float32, 0 beyond the valid frames, and (B,) valid frames.
