@@ -35,6 +35,7 @@ OPEN_NODES = (
     "options",
     "settings",
 )  # constructor arguments: checked against the signature, not the YAML
+SWITCHES = {"finetuning": "finetune"}  # group: the key that switches it on
 PRESET_GROUPS = ("finetuning", "settings", "task")  # of the verb that fine-tunes
 
 
@@ -167,6 +168,7 @@ def translate(verb: str, overrides: list[str], known: DictConfig | None = None) 
     if known is not None:
         for override in parsed:
             _check(verb, override, known)
+        _check_switches(parsed)
     opened = [
         f"++{text}" if _is_open(override.key_or_group) and text[0] not in "+~" else text
         for text, override in zip(rest, parsed, strict=True)
@@ -254,6 +256,15 @@ def _check(verb: str, override: Override, known: DictConfig) -> None:
         _check_type(key, override.value(), OmegaConf.select(known, key, throw_on_missing=False))
     elif key not in flat:
         raise UserError(f"{verb} has no key {key!r}{nearest(key, flat)} (all keys: speechssl {verb} --help)")
+
+
+def _check_switches(overrides: list[Override]) -> None:
+    """Raise UserError for keys of a group that counts only where another key switches it on."""
+    given = {override.key_or_group: override.value() for override in overrides if not override.is_sweep_override()}
+    for group, switch in SWITCHES.items():
+        for key in given:
+            if key.startswith(f"{group}.") and not given.get(switch, False):
+                raise UserError(f"{key} counts only with {switch}=true; add it, or leave {key} out")
 
 
 def _is_open(key: str) -> bool:

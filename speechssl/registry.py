@@ -31,7 +31,7 @@ def folder(kind: str, name: str) -> Path:
 
 
 def sizes(kind: str, name: str) -> list[str]:
-    """Return the configurations of a family or task: the YAML files beside its code, "pretrain*" and "demo" left out."""
+    """Return the configurations of a family or task: the YAML beside its code, "pretrain*" and "demo" left out."""
     found = [path.stem for path in folder(kind, name).glob("*.yaml")]
     return sorted(size for size in found if not size.startswith("pretrain") and size != "demo")
 

@@ -19,5 +19,7 @@ def check_task(task: DownstreamTask, corpus: Corpus, settings: FinetuneSettings)
     wanting += ["balance"] if settings.balance else []
     if wanting and (not hasattr(task, "classes") or class_lists(task.dataset("train").labels) is None):
         name = wanting[0]
-        raise UserError(f"finetuning.{name}={getattr(settings, name)} needs a task with classes, which {task.name} is "
-                        f"not; use finetuning.{name}={'false' if name == 'balance' else 'task'}")  # fmt: skip
+        raise UserError(
+            f"finetuning.{name}={getattr(settings, name)} needs a task with classes, which {task.name} is "
+            f"not; use finetuning.{name}={'false' if name == 'balance' else 'task'}"
+        )

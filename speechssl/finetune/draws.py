@@ -37,8 +37,10 @@ class Draws:
     def __getitem__(self, number: int) -> list[Place]:
         first = number * self.batch_size
         if self._upto is None:
-            return [(int(self._order(at // self.size)[at % self.size]), at // self.size)
-                    for at in range(first, first + self.batch_size)]  # fmt: skip
+            return [
+                (int(self._order(at // self.size)[at % self.size]), at // self.size)
+                for at in range(first, first + self.batch_size)
+            ]
         keys = torch.tensor([derived_seed(self.seed, number)])
         drawn = (bits(keys, DRAW, self.batch_size)[0] >> 10).numpy() * 2.0**-53
         chosen = np.minimum(np.searchsorted(self._upto, drawn, side="right"), self.size - 1)

@@ -96,8 +96,10 @@ class FinetuneSettings:
         if self.mixup > 1:
             raise UserError(f"finetuning.mixup is a probability per utterance in 0..1, found {self.mixup}")
         if self.mixup and self.loss == "task":
-            raise UserError("finetuning.mixup makes soft labels, which the task's own loss cannot read; use "
-                            "finetuning.loss=ce (one label) or finetuning.loss=bce (any number)")  # fmt: skip
+            raise UserError(
+                "finetuning.mixup makes soft labels, which the task's own loss cannot read; use "
+                "finetuning.loss=ce (one label) or finetuning.loss=bce (any number)"
+            )
         if self.select == "average" and self.average_from is None:
             raise UserError("finetuning.select=average needs finetuning.average_from, the first epoch to be averaged")
         if self.select != "average" and self.average_from is not None:

@@ -33,18 +33,31 @@ def write_corpus(folder: Path, sizes: dict[str, int]) -> Path:
                 path, name, seconds = folder / f"{split}-{number}.wav", f"{split}-{number}", samples / 16000
                 soundfile.write(path, audio + 0.01 * generator.standard_normal(samples), 16000)
                 supervision = {
-                    "id": name, "recording_id": name, "start": 0.0, "duration": seconds, "channel": 0,
+                    "id": name,
+                    "recording_id": name,
+                    "start": 0.0,
+                    "duration": seconds,
+                    "channel": 0,
                     "speaker": f"s{number % 4}",
                     "custom": {"keyword": keyword, "labels": [keyword, *["long"] * (number % 5 > 2)]},
-                }  # fmt: skip
+                }
                 recording = {
-                    "id": name, "sources": [{"type": "file", "channels": [0], "source": str(path)}],
-                    "sampling_rate": 16000, "num_samples": samples, "duration": seconds, "channel_ids": [0],
-                }  # fmt: skip
+                    "id": name,
+                    "sources": [{"type": "file", "channels": [0], "source": str(path)}],
+                    "sampling_rate": 16000,
+                    "num_samples": samples,
+                    "duration": seconds,
+                    "channel_ids": [0],
+                }
                 line = {
-                    "id": name, "start": 0.0, "duration": seconds, "channel": 0, "supervisions": [supervision],
-                    "recording": recording, "type": "MonoCut",
-                }  # fmt: skip
+                    "id": name,
+                    "start": 0.0,
+                    "duration": seconds,
+                    "channel": 0,
+                    "supervisions": [supervision],
+                    "recording": recording,
+                    "type": "MonoCut",
+                }
                 file.write(json.dumps(line) + "\n")
     return folder
 
@@ -96,13 +109,38 @@ def toy() -> Toy:
 def make_settings(**changes: Any) -> FinetuneSettings:
     """Six epochs of three steps; everything that augments is off."""
     values: dict[str, Any] = {
-        "lrs": [3e-3], "head_lr": 3.0, "epochs": 6, "steps": None, "batch_size": 10, "accumulate": 1,
-        "optimizer": "adam", "weight_decay": 0.0, "betas": [0.9, 0.999], "clip_norm": 0.0, "schedule": "constant",
-        "warmup_steps": 0, "milestones": {"start": 2, "every": 1}, "gamma": 0.5, "freeze_epochs": 0, "layers": "last",
-        "head": "linear", "loss": "ce", "mixup": 0.0, "mixup_beta": 10, "frequency_mask": 0, "time_mask": 0,
-        "noise": False, "balance": None, "crop_seconds": None, "eval_every": 1, "average_from": None, "select": "dev",
-        "precision": "32-true", "save_every": 5, "num_workers": 0,
-    }  # fmt: skip
+        "lrs": [3e-3],
+        "head_lr": 3.0,
+        "epochs": 6,
+        "steps": None,
+        "batch_size": 10,
+        "accumulate": 1,
+        "optimizer": "adam",
+        "weight_decay": 0.0,
+        "betas": [0.9, 0.999],
+        "clip_norm": 0.0,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "milestones": {"start": 2, "every": 1},
+        "gamma": 0.5,
+        "freeze_epochs": 0,
+        "layers": "last",
+        "head": "linear",
+        "loss": "ce",
+        "mixup": 0.0,
+        "mixup_beta": 10,
+        "frequency_mask": 0,
+        "time_mask": 0,
+        "noise": False,
+        "balance": None,
+        "crop_seconds": None,
+        "eval_every": 1,
+        "average_from": None,
+        "select": "dev",
+        "precision": "32-true",
+        "save_every": 5,
+        "num_workers": 0,
+    }
     return FinetuneSettings(**values | changes)
 
 

@@ -93,6 +93,7 @@ def test_settings_belong_to_the_upstreams_that_have_them(tones: Corpus, tmp_path
     ("arguments", "message"),
     [
         (["preset=ssast/esc50_patch"], "add finetune=true"),
+        (["finetuning.epochs=3"], "counts only with finetune=true"),
         (["finetune=true", "probe.steps=3"], "use finetuning.steps"),
         (["finetune=true", "probe.standardize=true"], "leave it out"),
         (["finetune=true", "settings.dropoutt=0.1"], "nearest: 'dropout'"),

@@ -113,9 +113,14 @@ def test_a_killed_run_ends_like_one_that_was_not(
     select: str,
 ) -> None:
     recipe = settings(
-        lrs=[3e-3, 1e-3], mixup=0.5, noise=True, frequency_mask=3, select=select, freeze_epochs=1,
+        lrs=[3e-3, 1e-3],
+        mixup=0.5,
+        noise=True,
+        frequency_mask=3,
+        select=select,
+        freeze_epochs=1,
         average_from=2 if select == "average" else None,
-    )  # fmt: skip
+    )
     whole = run(task, toy, recipe, tmp_path / "whole")
     for killed_at in (8, 24):  # in the first training and in the second; checkpoints are at every fifth step
         forward, calls = Finetuning.forward, iter(range(1, 1000))

@@ -40,17 +40,33 @@ def cut(name: str, path: Path, samples: int, speaker: str, text: str | None, cus
     """One line of a lhotse manifest."""
     seconds = samples / 16000
     supervision = {
-        "id": name, "recording_id": name, "start": 0.0, "duration": seconds, "channel": 0, "text": text,
-        "speaker": speaker, "gender": SPEAKERS[speaker][0], "custom": custom,
-    }  # fmt: skip
+        "id": name,
+        "recording_id": name,
+        "start": 0.0,
+        "duration": seconds,
+        "channel": 0,
+        "text": text,
+        "speaker": speaker,
+        "gender": SPEAKERS[speaker][0],
+        "custom": custom,
+    }
     recording = {
-        "id": name, "sources": [{"type": "file", "channels": [0], "source": str(path)}],
-        "sampling_rate": 16000, "num_samples": samples, "duration": seconds, "channel_ids": [0],
-    }  # fmt: skip
+        "id": name,
+        "sources": [{"type": "file", "channels": [0], "source": str(path)}],
+        "sampling_rate": 16000,
+        "num_samples": samples,
+        "duration": seconds,
+        "channel_ids": [0],
+    }
     return {
-        "id": name, "start": 0.0, "duration": seconds, "channel": 0, "supervisions": [supervision],
-        "recording": recording, "type": "MonoCut",
-    }  # fmt: skip
+        "id": name,
+        "start": 0.0,
+        "duration": seconds,
+        "channel": 0,
+        "supervisions": [supervision],
+        "recording": recording,
+        "type": "MonoCut",
+    }
 
 
 def write_corpus(folder: Path, sizes: dict[str, int], make: Callable[[int, np.random.Generator], tuple]) -> Path:

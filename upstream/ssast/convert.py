@@ -196,7 +196,11 @@ def _task_state(state: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]
 def _objective(task: dict[str, Tensor]) -> dict[str, Any]:
     """Return the objective that needs just the predictors that are there."""
     there = [new for new in PREDICTORS.values() if f"{new}.0.weight" in task]
-    return {"objective": {"discriminator": "discriminative", "generator": "generative"}[there[0]]} if len(there) == 1 else {}
+    return (
+        {"objective": {"discriminator": "discriminative", "generator": "generative"}[there[0]]}
+        if len(there) == 1
+        else {}
+    )
 
 
 def _take(state: dict[str, Tensor], name: str, path: str | Path) -> Tensor:
