@@ -262,7 +262,7 @@ def _check_switches(overrides: list[Override]) -> None:
     """Raise UserError for keys of a group that counts only where another key switches it on."""
     given = {override.key_or_group: override.value() for override in overrides if not override.is_sweep_override()}
     for group, switch in SWITCHES.items():
-        for key in given:
+        for key in given if not given.get("preset") else ():  # a preset is checked where it is used
             if key.startswith(f"{group}.") and not given.get(switch, False):
                 raise UserError(f"{key} counts only with {switch}=true; add it, or leave {key} out")
 
