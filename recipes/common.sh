@@ -65,6 +65,9 @@ pretrain() {
 
 device_here() { if command -v nvidia-smi > /dev/null; then echo cuda; else echo cpu; fi; }
 
+# queue NAME COMMAND...: a line for `together`.
+queue() { printf '%q ' "$@"; echo; }
+
 # together JOBS LOGS: commands from standard input, a line "name command..." each, JOBS at a time; a log each in LOGS.
 together() {
   while read -r name command; do

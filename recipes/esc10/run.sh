@@ -26,39 +26,42 @@ title "1. corpus"
 run speechssl prepare corpus=esc10 "source=$source" "out=$data"
 
 title "2. pretraining on all clips, without labels, and not at all (untrained)"
-recipe="upstream=ssast/$size upstream.mean=null upstream.std=null upstream.initial_positions=sinusoidal
-  task.sampler=patches task.mask_ratio=0.6 optim.lr=1e-3 optim.betas=[0.9,0.98] trainer.crop_seconds=1.945
-  trainer.max_seconds=32 trainer.precision=$precision trainer.num_workers=0 trainer.num_threads=1
-  trainer.eval_every=0 trainer.save_every=250"
-recipe=$(echo $recipe)
+recipe=("upstream=ssast/$size" upstream.mean=null upstream.std=null upstream.initial_positions=sinusoidal
+  task.sampler=patches task.mask_ratio=0.6 optim.lr=1e-3 'optim.betas=[0.9,0.98]' trainer.crop_seconds=1.945
+  trainer.max_seconds=32 "trainer.precision=$precision" trainer.num_workers=0 trainer.num_threads=1
+  trainer.eval_every=0 trainer.save_every=250 "data=$unlabelled")
 for seed in $seeds; do
-  echo "untrained-$seed speechssl pretrain $recipe data=$unlabelled run_dir=$out/untrained-$seed seed=$seed trainer.max_steps=0"
-  echo "pretrained-$seed speechssl pretrain $recipe data=$unlabelled run_dir=$out/pretrained-$seed seed=$seed trainer.max_steps=$steps"
+  for system in untrained pretrained; do
+    if [[ $system == untrained ]]; then of=0; else of=$steps; fi
+    queue "$system-$seed" speechssl pretrain "${recipe[@]}" "run_dir=$out/$system-$seed" "seed=$seed" "trainer.max_steps=$of"
+  done
 done | together "$jobs" "$logs"
 
 title "3. frozen, with each pooling, then fine-tuned"
-bench="tasks=aec/debug data=$data/folds num_threads=1"
+bench=(tasks=aec/debug "data=$data/folds" num_threads=1)
+tuning=(finetune=true 'finetuning.lrs=[1e-4]' finetuning.head_lr=20 "finetuning.epochs=$epochs" finetuning.batch_size=8
+  finetuning.warmup_steps=40 finetuning.head=linear finetuning.loss=ce finetuning.crop_seconds=2.5
+  finetuning.frequency_mask=16 finetuning.time_mask=24 finetuning.select=last "finetuning.precision=$precision")
 for seed in $seeds; do
-  ssast="untrained: $out/untrained-$seed, pretrained: $out/pretrained-$seed"
-  frozen="speechssl benchmark 'upstream={fbank_no_cmvn: fbank_no_cmvn, $ssast}' $bench seeds=[$seed] cache=$out/cache-$seed"
+  systems="fbank_no_cmvn: fbank_no_cmvn, untrained: $out/untrained-$seed, pretrained: $out/pretrained-$seed"
   for pooling in mean mean_std; do
     for standardize in false true; do
       name=frozen-$pooling-$standardize-$seed
-      echo "$name $frozen task.pooling=$pooling probe.standardize=$standardize run_dir=$out/bench/$name"
+      queue "$name" speechssl benchmark "upstream={$systems}" "${bench[@]}" "seeds=[$seed]" "cache=$out/cache-$seed" \
+        "task.pooling=$pooling" "probe.standardize=$standardize" "run_dir=$out/bench/$name"
     done
   done
   for system in untrained pretrained; do
     name=finetuned-$system-$seed
-    echo "$name speechssl benchmark 'upstream={$system: $out/$system-$seed}' $bench seeds=[$seed] finetune=true" \
-      "finetuning.lrs=[5e-4] finetuning.head_lr=2 finetuning.epochs=$epochs finetuning.batch_size=8 finetuning.head=linear" \
-      "finetuning.crop_seconds=2.5 finetuning.frequency_mask=24 finetuning.time_mask=48 finetuning.mixup=0.5 finetuning.loss=ce" \
-      "finetuning.warmup_steps=40 finetuning.select=last finetuning.precision=$precision run_dir=$out/bench/$name"
+    queue "$name" speechssl benchmark "upstream={$system: $out/$system-$seed}" "${bench[@]}" "seeds=[$seed]" \
+      "${tuning[@]}" "run_dir=$out/bench/$name"
   done
 done | together "$jobs" "$logs"
 
 title "4. one table"
-runs=$(for seed in $seeds; do
-  for name in frozen-{mean,mean_std}-{false,true} finetuned-{untrained,pretrained}; do echo "$out/bench/$name-$seed"; done
-done | paste -sd,)
-run speechssl compare "runs=[$runs]" "baseline=[fbank_no_cmvn,untrained]" "out=$out/compare"
+runs=()
+for seed in $seeds; do
+  for name in frozen-{mean,mean_std}-{false,true} finetuned-{untrained,pretrained}; do runs+=("$out/bench/$name-$seed"); done
+done
+run speechssl compare "runs=[$(IFS=,; echo "${runs[*]}")]" "baseline=[fbank_no_cmvn,untrained]" "out=$out/compare"
 title "table: $out/compare/compare.md"
