@@ -8,6 +8,7 @@ import torch
 
 from speechssl.data.cuts import Corpus
 from speechssl.data.loader import TrainStream
+from speechssl.errors import UserError
 from speechssl.interfaces import BatchStream, PretrainTask, Stage
 from speechssl.optim.groups import decay_groups
 from speechssl.optim.schedule import WarmupLinear
@@ -15,6 +16,7 @@ from speechssl.train.checkpoint import export_upstream
 from speechssl.train.initial import initialise
 from speechssl.train.loop import Trainer
 
+MIN_SECONDS = 0.1  # shorter utterances are left out, whatever the model
 STREAM_SETTINGS = ("max_seconds", "crop_seconds", "num_workers")  # of the trainer group, but the data's
 
 
@@ -50,11 +52,11 @@ class Pretraining:
         """Train a stage (or continue, or find it complete) and export its upstream."""
         values = self.trainer_settings | stage.trainer
         stream = {name: values.pop(name) for name in STREAM_SETTINGS}
-        trainer = Trainer(**values)
+        trainer, shortest = Trainer(**values), self._shortest(stage, stream)
         last = trainer.fit(
             stage.task,
-            self._batches("train", stream),
-            dev=self._batches("dev", stream) if "dev" in self.corpus.splits else None,
+            self._batches("train", stream, shortest),
+            dev=self._batches("dev", stream, shortest) if "dev" in self.corpus.splits else None,
             optimizer=self._optimizer,
             schedule=WarmupLinear(max(1, trainer.max_steps), self.optim["warmup"]),
             seed=self.seed,
@@ -71,8 +73,18 @@ class Pretraining:
             export = {"task": stage.task, "task_arguments": arguments, "training": training}
             export_upstream(stage.task.upstream, run_dir / "export", **export)
 
-    def _batches(self, split: str, stream: dict[str, Any]) -> BatchStream:
-        return TrainStream(self.corpus.table(split), seed=self.seed, **stream)
+    def _shortest(self, stage: Stage, stream: dict[str, Any]) -> float:
+        """Return how many seconds an utterance must last for the model to learn from it."""
+        upstream, crop = stage.task.upstream, stream["crop_seconds"]
+        shortest = max(MIN_SECONDS, upstream.min_samples / upstream.sample_rate)
+        if crop is not None and crop < shortest:
+            raise UserError(
+                f"trainer.crop_seconds={crop} is shorter than the {shortest:g} s that {upstream.family} needs at least"
+            )
+        return shortest
+
+    def _batches(self, split: str, stream: dict[str, Any], shortest: float) -> BatchStream:
+        return TrainStream(self.corpus.table(split), seed=self.seed, min_seconds=shortest, **stream)
 
     def _optimizer(self, task: torch.nn.Module) -> torch.optim.Optimizer:
         groups = decay_groups(task, self.optim["weight_decay"])

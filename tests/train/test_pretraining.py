@@ -167,3 +167,16 @@ def test_another_corpus_is_refused(corpus: Path, trained: Path, tmp_path: Path) 
     prepare("folder", corpus.parent / "audio" / "speaker1", tmp_path / "other")
     with pytest.raises(UserError, match=r"data.fingerprint was"):
         dispatch([*COMMON, f"data={tmp_path / 'other'}", f"run_dir={trained}"])
+
+
+def test_audio_too_short_for_a_patch_is_one_clear_line(corpus: Path, tmp_path: Path) -> None:
+    common = ["pretrain", "upstream=ssast/debug", "trainer.max_steps=1", "trainer.num_workers=0"]
+    with pytest.raises(UserError, match=r"crop_seconds=0.15 is shorter than the 0.175 s that ssast needs"):
+        dispatch([*common, f"data={corpus}", f"run_dir={tmp_path / 'a'}", "trainer.crop_seconds=0.15"])
+    (tmp_path / "audio").mkdir()
+    for number in range(6):
+        noise = 0.1 * np.random.default_rng(number).standard_normal(2400)  # 0.15 s: 13 frames, no whole patch
+        soundfile.write(tmp_path / "audio" / f"{number}.wav", noise, 16000)
+    prepare("folder", tmp_path / "audio", tmp_path / "short")
+    with pytest.raises(UserError, match=r"none of the \d utterances lasts 0.175 s"):
+        dispatch([*common, f"data={tmp_path / 'short'}", f"run_dir={tmp_path / 'b'}"])
