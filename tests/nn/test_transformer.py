@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from speechssl.nn.padding import lengths_to_mask
-from speechssl.nn.transformer import PostNormLayer
+from speechssl.nn.transformer import PostNormLayer, PreNormLayer
 
 
 def test_against_torch() -> None:
@@ -38,3 +38,31 @@ def test_dropout_acts_in_training_only() -> None:
     assert not torch.equal(layer(x), layer(x))
     layer.eval()
     assert torch.equal(layer(x), layer(x))
+
+
+def test_pre_norm_equals_torch() -> None:
+    torch.manual_seed(0)
+    ours = PreNormLayer(16, 2, 64).eval()
+    theirs = torch.nn.TransformerEncoderLayer(
+        16, 2, 64, activation="gelu", layer_norm_eps=1e-6, norm_first=True, batch_first=True
+    ).eval()
+    names = {
+        "self_attn.in_proj_weight": "attention.qkv.weight",
+        "self_attn.in_proj_bias": "attention.qkv.bias",
+        "self_attn.out_proj.": "attention.output.",
+        "norm1.": "attention_norm.",
+        "norm2.": "output_norm.",
+        "linear1.": "expand.",
+        "linear2.": "contract.",
+    }
+    state = {}
+    for name in theirs.state_dict():
+        old = next(old for old in names if name.startswith(old))
+        state[name] = ours.state_dict()[name.replace(old, names[old])]
+    theirs.load_state_dict(state)
+    x = torch.randn(3, 7, 16)
+    keys = torch.arange(7) < torch.tensor([7, 4, 1])[:, None]
+    expected = theirs(x, src_key_padding_mask=~keys)
+    found = ours(x, keys)
+    for row, length in enumerate((7, 4, 1)):
+        torch.testing.assert_close(found[row, :length], expected[row, :length], atol=1e-5, rtol=1e-5)

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from speechssl import configs, registry, testing
 from speechssl.errors import UserError
 from speechssl.interfaces import Batch
 from speechssl.nn.patches import from_patches, to_patches
-from speechssl.upstream.ssast import Ssast, SsastPretraining, convert
+from speechssl.upstream.ssast import Ssast, SsastPretraining, convert, model
 from speechssl.upstream.ssast.masking import Hidden
 from speechssl.upstream.ssast.pretrain import MASK, Grid, targets
 
@@ -225,6 +226,25 @@ def test_a_long_clip_gives_a_random_stretch() -> None:
     assert all(len(s) == 1 for s in starts)
     assert starts[0] != starts[1]
     torch.testing.assert_close(grid.cells[2, :98], cells[2, :98])
+
+
+def test_a_step_on_an_accelerator_never_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fake tensors refuse every read of a value and every shape that depends on one."""
+
+    class Given(torch.nn.Module):  # the frontend is built on the CPU; it has a test of its own
+        zero, target_frames = 0.467, None
+
+    monkeypatch.setattr(model, "Spectrogram", lambda *_: Given())
+    with FakeTensorMode(), torch.device("cuda"):
+        for settings in ({}, {"sampler": "uniform_clusters", "passes": 2}, {"sampler": "patches", "pad": True}):
+            upstream = Ssast(hidden_size=48, num_layers=2, num_heads=3, input_frames=256)
+            task = SsastPretraining(upstream, **settings).train()
+            cells, frames = torch.randn(3, 300, 128), torch.tensor([300, 90, 7])
+            seeds = torch.tensor([1, 2, 3])
+            grid = task.cut(cells, frames, seeds)
+            hidden, outputs = task.predict_from(grid, seeds, MASK)
+            assert task.discriminative(grid, hidden, outputs, {}).is_cuda
+            assert task.generative(grid, hidden, outputs, {}).is_cuda
 
 
 def test_an_empty_batch_costs_nothing() -> None:

@@ -104,12 +104,14 @@ class SsastPretraining(PretrainTask):
         return {"loss": torch.stack(losses).sum(), **result}
 
     def grid(self, batch: Batch) -> Grid:
-        """Return the patches of a batch, a random stretch of clips that are longer than the input."""
+        """Return the patches of a batch."""
+        cells, frames = self.upstream.spectrogram(batch.waveforms, batch.lengths)
+        return self.cut(cells, torch.zeros_like(frames) if batch.empty else frames, batch.seeds)
+
+    def cut(self, cells: Tensor, frames: Tensor, seeds: Tensor) -> Grid:
+        """Return the patches of spectrograms (B, T, F), a random stretch of those that are longer than the input."""
         upstream = self.upstream
-        cells, frames = upstream.spectrogram(batch.waveforms, batch.lengths)
-        if batch.empty:
-            frames = torch.zeros_like(frames)
-        cells, frames = _stretch(cells, frames, upstream.input_frames, batch.seeds)
+        cells, frames = _stretch(cells, frames, upstream.input_frames, seeds)
         shortest = upstream.input_frames if self.pad else upstream.patch[1]
         cells = F.pad(cells, (0, 0, 0, max(0, shortest - cells.shape[1])))
         if self.pad:
@@ -119,7 +121,7 @@ class SsastPretraining(PretrainTask):
         columns = upstream.num_columns(frames)
         patches = to_patches(cells, *upstream.patch)
         spare = (upstream.grid[1] - columns).clamp(min=0) + 1
-        offset = (uniform(batch.seeds, PLACE, 1)[:, 0] * spare).long()
+        offset = (uniform(seeds, PLACE, 1)[:, 0] * spare).long()
         return Grid(cells, patches, columns, offset, self._keys(patches, columns))
 
     def _keys(self, patches: Tensor, columns: Tensor) -> Tensor | None:

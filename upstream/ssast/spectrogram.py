@@ -37,31 +37,34 @@ class Spectrogram(nn.Module):
         self.measured, self.target_frames, self.pad_before_norm = mean is None, target_frames, pad_before_norm
         self.register_buffer("mean", torch.tensor(mean if mean is not None else 0.0))
         self.register_buffer("std", torch.tensor(std if std is not None else 0.0))
-        self._known = False
+        self._zero: float | None = None
 
     @property
     def known(self) -> bool:
         """Whether mean and std are there."""
-        if not self._known:  # asked once: on a GPU looking waits for the device
-            self._known = bool(self.std > 0)
-        return self._known
+        return self._zero is not None or bool(self.std > 0)
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Take per-channel statistics (F,) of the fbank and keep mean and std over all cells."""
         mean, variance = torch.as_tensor(mean).double(), torch.as_tensor(std).double().square()
         self.mean.fill_(float(mean.mean()))
         self.std.fill_(float((variance.mean() + mean.var(correction=0)).sqrt()))
+        self._zero = None
 
     @property
     def zero(self) -> float:
         """What a cell of value 0 becomes."""
-        return float(-self.mean / (STD_FACTOR * self.std)) if self.known else 0.0
+        if self._zero is None:  # looked up once: on a GPU that waits for the device
+            if not self.known:
+                return 0.0
+            self._zero = float(-self.mean / (STD_FACTOR * self.std))
+        return self._zero
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
         """Take mean and std from the weights only where none were given: a setting wins over a file."""
         given = {} if self.measured else {prefix + name: getattr(self, name) for name in ("mean", "std")}
         super()._load_from_state_dict(state | given, prefix, *others)
-        self._known = False
+        self._zero = None
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return (B, T, F) in float32, 0 beyond the valid frames, and (B,) valid frames.
@@ -74,13 +77,14 @@ class Spectrogram(nn.Module):
                 "this SSAST takes mean and std from the corpus it is used on, and has none yet: "
                 "give it statistics (set_statistics), or set mean and std"
             )
+        zero = self.zero
         with torch.no_grad(), torch.autocast(waveforms.device.type, enabled=False):
             cells, frames = self.fbank(waveforms, lengths)
             cells = (cells - self.mean) / (STD_FACTOR * self.std)
             inside = torch.arange(cells.shape[1], device=cells.device) < frames[:, None]
             if self.target_frames is None:
                 return cells.masked_fill(~inside[..., None], 0.0), frames
-            fill = self.zero if self.pad_before_norm else 0.0
+            fill = zero if self.pad_before_norm else 0.0
             cells = cells.masked_fill(~inside[..., None], fill)[:, : self.target_frames]
             cells = F.pad(cells, (0, 0, 0, self.target_frames - cells.shape[1]), value=fill)
             return cells, torch.full_like(frames, self.target_frames)
