@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from speechssl.nn.attention import SelfAttention
 
 
-class PostNormLayer(nn.Module):
-    """Self-attention and a feed-forward block (exact GELU), each followed by residual sum and LayerNorm."""
+class TransformerLayer(nn.Module):
+    """The parts of a layer: self-attention and a feed-forward block (exact GELU), with a LayerNorm each."""
 
     def __init__(
         self,
@@ -26,36 +26,28 @@ class PostNormLayer(nn.Module):
         self.contract = nn.Linear(intermediate_size, hidden_size)
         self.output_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
 
-    def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
-        """Transform (B, T, D); `keys` (B, T) bool marks the positions that may be attended to."""
-        attended = F.dropout(self.attention(x, keys), self.dropout, self.training)
-        x = self.attention_norm(x + attended)
-        expanded = self.contract(F.gelu(self.expand(x)))
-        return self.output_norm(x + F.dropout(expanded, self.dropout, self.training))
+    def attend(self, x: Tensor, keys: Tensor | None) -> Tensor:
+        """Return what attention adds to (B, T, D); `keys` (B, T) bool marks what may be attended to."""
+        return F.dropout(self.attention(x, keys), self.dropout, self.training)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """Return what the feed-forward block adds to (B, T, D)."""
+        return F.dropout(self.contract(F.gelu(self.expand(x))), self.dropout, self.training)
 
 
-class PreNormLayer(nn.Module):
-    """LayerNorm, then self-attention or a feed-forward block (exact GELU), each added to its input."""
-
-    def __init__(
-        self,
-        hidden_size: int,
-        num_heads: int,
-        intermediate_size: int,
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
-        layer_norm_eps: float = 1e-6,
-    ):
-        super().__init__()
-        self.dropout = dropout
-        self.attention_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.attention = SelfAttention(hidden_size, num_heads, attention_dropout)
-        self.output_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.expand = nn.Linear(hidden_size, intermediate_size)
-        self.contract = nn.Linear(intermediate_size, hidden_size)
+class PostNormLayer(TransformerLayer):
+    """Each block is followed by residual sum and LayerNorm."""
 
     def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         """Transform (B, T, D); `keys` (B, T) bool marks the positions that may be attended to."""
-        x = x + F.dropout(self.attention(self.attention_norm(x), keys), self.dropout, self.training)
-        expanded = self.contract(F.gelu(self.expand(self.output_norm(x))))
-        return x + F.dropout(expanded, self.dropout, self.training)
+        x = self.attention_norm(x + self.attend(x, keys))
+        return self.output_norm(x + self.feed_forward(x))
+
+
+class PreNormLayer(TransformerLayer):
+    """Each block reads its input through a LayerNorm and is added to it."""
+
+    def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Transform (B, T, D); `keys` (B, T) bool marks the positions that may be attended to."""
+        x = x + self.attend(self.attention_norm(x), keys)
+        return x + self.feed_forward(self.output_norm(x))

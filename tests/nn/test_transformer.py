@@ -42,7 +42,7 @@ def test_dropout_acts_in_training_only() -> None:
 
 def test_pre_norm_equals_torch() -> None:
     torch.manual_seed(0)
-    ours = PreNormLayer(16, 2, 64).eval()
+    ours = PreNormLayer(16, 2, 64, layer_norm_eps=1e-6).eval()
     theirs = torch.nn.TransformerEncoderLayer(
         16, 2, 64, activation="gelu", layer_norm_eps=1e-6, norm_first=True, batch_first=True
     ).eval()
