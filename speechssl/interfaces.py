@@ -80,6 +80,7 @@ class Upstream(nn.Module):
     downsample_rate: int  # samples per frame
     hidden_size: int  # D
     num_layers: int  # L
+    essential: ClassVar[tuple[str, ...]] = ()  # tensors that weights to start from must have in the same shape
     min_samples: int = 800  # shorter utterances are zero-padded to this (50 ms at 16 kHz)
 
     family: str = ""  # set by the registry: with `config` it is what an exported folder needs to rebuild the model

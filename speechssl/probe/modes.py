@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from speechssl.data.cuts import Corpus
+from speechssl.errors import UserError
 from speechssl.finetune.checks import check_task
 from speechssl.finetune.finetuner import Finetuner
 from speechssl.finetune.settings import FinetuneSettings
@@ -21,6 +22,17 @@ class Trained(Protocol):
     task: DownstreamTask
 
     def run(self, place: Place) -> Outcome: ...
+
+
+def require_splits(corpus: Corpus, *splits: str) -> None:
+    """Raise UserError for a corpus without one of the splits, naming views in it that have them."""
+    missing = [split for split in splits if split not in corpus.splits]
+    if missing:
+        views = (
+            sorted({path.parents[1] for path in corpus.path.glob("*/*/test*.jsonl.gz")}) if corpus.path.is_dir() else []
+        )
+        hint = f"; try data={views[0]}" if views else ""
+        raise UserError(f"{corpus.path} has no split {missing[0]!r} (it has {', '.join(corpus.splits)}){hint}")
 
 
 Prepared = tuple[Callable[[DownstreamTask], Trained], str, dict[str, Any]]
@@ -48,7 +60,7 @@ class Frozen:
         self.encoding, self.standardize = encoding, standardize
 
     def check(self, task: DownstreamTask, corpus: Corpus) -> None:
-        """Do nothing: the task has checked itself."""
+        require_splits(corpus, "train", "dev", "test")
 
     def on(self, encoder: Encoder, corpus: Corpus) -> Prepared:
         cache, sha256 = encoder.on(corpus)
@@ -69,6 +81,7 @@ class Finetuned:
         self.encoding, self.settings = encoding, settings
 
     def check(self, task: DownstreamTask, corpus: Corpus) -> None:
+        require_splits(corpus, "train", "test")
         check_task(task, corpus, self.settings)
 
     def on(self, encoder: Encoder, corpus: Corpus) -> Prepared:

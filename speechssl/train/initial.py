@@ -59,12 +59,25 @@ def initialise(task: PretrainTask, source: str) -> Taken:
             report.reshaped.append(name)
         else:
             report.taken.append(name)
+    _refuse_another_model(task, found, report)
     report.unused = sorted(found.keys() - own.keys())
     if not report.taken:
         raise UserError(f"init_from={source}: none of its {len(found)} tensors fits this configuration")
     task.load_state_dict({name: found[name] for name in report.taken}, strict=False)
     LOGGER.info("%s", report)
     return report
+
+
+def _refuse_another_model(task: PretrainTask, found: dict[str, Tensor], report: Taken) -> None:
+    """Raise UserError where a tensor without which the others mean nothing has another shape."""
+    own = task.state_dict()
+    for name in (f"{UPSTREAM_PREFIX}{essential}" for essential in task.upstream.essential):
+        if name in report.reshaped:
+            there, here = tuple(found[name].shape), tuple(own[name].shape)
+            raise UserError(
+                f"init_from={report.source} is another model: its {name} has shape {there}, here it is {here}; "
+                "choose the size and variant that it was trained with"
+            )
 
 
 def _read(source: str, family: str) -> dict[str, Tensor]:

@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from speechssl.data.cuts import Corpus
 from speechssl.errors import UserError
+from speechssl.probe.modes import require_splits
 from speechssl.probe.plan import finetuning_mode, read_data, read_settings, read_tasks, read_upstreams
 
 
@@ -85,3 +87,14 @@ def test_a_folder_of_folds_stands_for_all_of_them(tmp_path: Path) -> None:
         (tmp_path / f"fold{number}").mkdir()
         (tmp_path / f"fold{number}" / "corpus.json").write_text("{}")
     assert list(read_data(str(tmp_path), tasks("ks"))) == [str(tmp_path / f"fold{number}") for number in (1, 2, 10)]
+
+
+def test_a_corpus_without_dev_is_refused_before_anything_is_encoded(tmp_path: Path) -> None:
+    fold = tmp_path / "folds" / "fold1"
+    fold.mkdir(parents=True)
+    for split in ("train", "dev", "test"):
+        (fold / f"{split}.jsonl.gz").touch()
+    whole = Corpus(tmp_path, "sounds", "", "", ["train"], {}, {})
+    with pytest.raises(UserError, match=r"has no split 'dev' \(it has train\); try data=.*/folds$"):
+        require_splits(whole, "train", "dev", "test")
+    require_splits(whole, "train")

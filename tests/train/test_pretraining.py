@@ -180,3 +180,11 @@ def test_audio_too_short_for_a_patch_is_one_clear_line(corpus: Path, tmp_path: P
     prepare("folder", tmp_path / "audio", tmp_path / "short")
     with pytest.raises(UserError, match=r"none of the \d utterances lasts 0.175 s"):
         dispatch([*common, f"data={tmp_path / 'short'}", f"run_dir={tmp_path / 'b'}"])
+
+
+def test_init_from_the_other_variant_is_one_clear_line(corpus: Path, tmp_path: Path) -> None:
+    common = [f"data={corpus}", "trainer.max_steps=0", "trainer.num_workers=0"]
+    dispatch(["pretrain", "upstream=ssast/patch_debug", *common, f"run_dir={tmp_path / 'patch'}"])
+    with pytest.raises(UserError, match=r"is another model: its upstream.embedding.weight has shape \(48, 1, 16, 16\)"):
+        frame = ["pretrain", "upstream=ssast/frame_debug", f"init_from={tmp_path / 'patch'}"]
+        dispatch([*frame, *common, f"run_dir={tmp_path / 'frame'}"])

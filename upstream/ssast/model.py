@@ -56,6 +56,8 @@ class Ssast(Upstream):
         UserError: sizes that do not fit each other.
     """
 
+    essential = ("embedding.weight",)  # patches of another size are another model
+
     def __init__(
         self,
         hidden_size: int = 768,
