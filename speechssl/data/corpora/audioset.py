@@ -28,7 +28,7 @@ from speechssl.data.splits import hash64
 from speechssl.data.youtube_clips import UNREADABLE, ClipFiles, find_clips
 from speechssl.errors import UserError
 
-URL = "http://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"
+URL = "https://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"
 LISTS = {
     "eval": "eval_segments.csv",
     "balanced": "balanced_train_segments.csv",
