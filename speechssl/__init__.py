@@ -7,7 +7,7 @@ from typing import Any
 
 from speechssl.version import __version__
 
-__all__ = ["__version__", "list_tasks", "list_upstreams", "load_upstream"]
+__all__ = ["__version__", "list_tasks", "list_upstreams", "load_tokenizer", "load_upstream"]
 
 
 def __getattr__(name: str) -> Any:
@@ -15,4 +15,8 @@ def __getattr__(name: str) -> Any:
         from speechssl import hub
 
         return getattr(hub, name)
+    if name == "load_tokenizer":
+        from speechssl import tokenizer_hub
+
+        return tokenizer_hub.load_tokenizer
     raise AttributeError(f"module 'speechssl' has no attribute {name!r}")

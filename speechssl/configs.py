@@ -36,7 +36,10 @@ OPEN_NODES = (
     "settings",
 )  # constructor arguments: checked against the signature, not the YAML
 SWITCHES = {"finetuning": "finetune"}  # group: the key that switches it on
-PRESET_GROUPS = ("finetuning", "settings", "task")  # of the verb that fine-tunes
+PRESETS = {  # verb: folder of its presets in a family's, and the groups that they may set
+    "benchmark": ("finetune", ("finetuning", "settings", "task")),
+    "pretrain": ("pretrain", ("optim", "trainer", "task", "upstream")),
+}
 
 
 class FamilySource(FileConfigSource):
@@ -163,7 +166,7 @@ def compose(verb: str, overrides: list[str]) -> DictConfig:
 def translate(verb: str, overrides: list[str], known: DictConfig | None = None) -> list[str]:
     """Turn what users type into what Hydra composes, checking keys and types against the `known` defaults."""
     groups, rest = _groups(verb, overrides)
-    rest = _with_preset(rest)
+    rest = _with_preset(verb, rest, groups)
     parsed = _parse(rest)
     if known is not None:
         for override in parsed:
@@ -199,36 +202,47 @@ def trainable() -> list[str]:
     return [name for name in families if (registry.folder("upstream", name) / "pretrain.yaml").is_file()]
 
 
-def presets(family: str) -> list[str]:
-    """Return the names of a family's fine-tuning recipes."""
-    return sorted(path.stem for path in (registry.folder("upstream", family) / "finetune").glob("*.yaml"))
+def presets(family: str, verb: str = "benchmark") -> list[str]:
+    """Return the names of a family's recipes: for fine-tuning (benchmark) or pretraining."""
+    return sorted(path.stem for path in (registry.folder("upstream", family) / PRESETS[verb][0]).glob("*.yaml"))
 
 
-def preset(name: str) -> dict[str, Any]:
-    """Return the groups of "ssast/esc50_patch": "finetuning", "settings" (of the upstream) and "task".
+def preset(name: str, verb: str = "benchmark") -> dict[str, Any]:
+    """Return the groups of "ssast/esc50_patch": for fine-tuning "finetuning", "settings" (of the upstream) and "task".
 
     Raises:
         UserError: unknown family or preset, with the nearest known one.
     """
     family, _, recipe = name.partition("/")
-    known = presets(family)
+    known, (folder, groups) = presets(family, verb), PRESETS[verb]
     if recipe not in known:
         listed = ", ".join(known) or "none"
-        raise UserError(f"upstream {family} has no preset {recipe!r}; known: {listed}{nearest(recipe, known)}")
-    path = registry.folder("upstream", family) / "finetune" / f"{recipe}.yaml"
+        raise UserError(
+            f"upstream {family} has no preset {recipe!r} to {verb} with; known: {listed}{nearest(recipe, known)}"
+        )
+    path = registry.folder("upstream", family) / folder / f"{recipe}.yaml"
     content = OmegaConf.to_container(OmegaConf.load(path))
     for group in content:
-        if group not in PRESET_GROUPS:
-            raise UserError(f"{path} holds {group!r}; a preset holds {', '.join(PRESET_GROUPS)}")
+        if group not in groups:
+            raise UserError(f"{path} holds {group!r}; a preset holds {', '.join(groups)}")
     return content
 
 
-def _with_preset(overrides: list[str]) -> list[str]:
-    """Put what `preset=NAME` says before what the user says, who thereby has the last word."""
+def _with_preset(verb: str, overrides: list[str], chosen: list[str]) -> list[str]:
+    """Put what `preset=NAME` says before what the user says, who thereby has the last word.
+
+    Args:
+        verb: of the command line.
+        overrides: of keys.
+        chosen: config groups: what is pretrained must be of the preset's family.
+    """
     name = next((text.partition("=")[2] for text in reversed(overrides) if text.startswith("preset=")), "")
-    if name in ("", "null"):
+    if name in ("", "null") or verb not in PRESETS:
         return overrides
-    given = [f"{key}={json.dumps(value)}" for key, value in _leaves(preset(name))]
+    given = [f"{key}={json.dumps(value)}" for key, value in _leaves(preset(name, verb))]
+    for text in chosen:
+        if text.startswith("upstream=") and not text.startswith(f"upstream={name.partition('/')[0]}/"):
+            raise UserError(f"preset={name} is a recipe of another family than {text}")
     return given + overrides
 
 

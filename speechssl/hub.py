@@ -169,20 +169,35 @@ def _from_configuration(name: str, overrides: dict[str, Any]) -> Upstream:
 def _from_folder(path: Path, overrides: dict[str, Any]) -> Upstream:
     folder = export_folder(path)
     description = read_json(folder / "config.json")
-    if not isinstance(description, dict) or not {"format", "family", "config"} <= description.keys():
-        raise UserError(f"{folder / 'config.json'} does not describe an exported upstream (family, config, format)")
+    if isinstance(description, dict) and "tokenizer" in description and "config" not in description:
+        raise UserError(
+            f"{folder} holds a tokenizer without an encoder; use speechssl.load_tokenizer, or name another stage"
+        )
+    check_description(description, {"format", "family", "config"}, folder)
+    weights = folder / "model.safetensors"
+    state = load_exported(weights, description.get("weights_sha256"))
+    upstream = registry.build_upstream(description["family"], {**description["config"], **overrides})
+    load_weights(upstream, state, weights)
+    return upstream
+
+
+def check_description(description: Any, expected: set[str], folder: Path) -> None:
+    """Raise UserError for a config.json that lacks the expected keys, or comes from a later version."""
+    if not isinstance(description, dict) or not expected <= description.keys():
+        keys = ", ".join(sorted(expected))
+        raise UserError(f"{folder / 'config.json'} does not describe what was expected there (it has to have {keys})")
     if description["format"] > FORMAT:
         raise UserError(
             f"{folder} has format {description['format']}, this version reads up to {FORMAT}; upgrade speechssl"
         )
-    weights = folder / "model.safetensors"
-    state = load_safetensors(weights)
-    expected = description.get("weights_sha256")
-    if expected and sha256(weights) != expected:
-        raise UserError(f"{weights} is not the file that was exported (sha256 differs); copy or export it again")
-    upstream = registry.build_upstream(description["family"], {**description["config"], **overrides})
-    load_weights(upstream, state, weights)
-    return upstream
+
+
+def load_exported(path: Path, expected_sha256: str | None) -> dict[str, torch.Tensor]:
+    """Return the tensors of an exported file; raises UserError where it is damaged or another one."""
+    state = load_safetensors(path)
+    if expected_sha256 and sha256(path) != expected_sha256:
+        raise UserError(f"{path} is not the file that was exported (sha256 differs); copy or export it again")
+    return state
 
 
 def _from_checkpoint(name: str, path: Path, overrides: dict[str, Any]) -> Upstream:

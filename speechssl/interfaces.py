@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from speechssl.errors import UserError
+from speechssl.waveforms import check_rate, check_waveforms
 
 
 class Features(NamedTuple):
@@ -19,6 +20,9 @@ class Features(NamedTuple):
 
     hidden_states: list[Tensor]  # num_layers + 1 of (B, T, D); [0] is the input to the first layer
     lengths: Tensor  # (B,) valid frames
+
+
+_TENSORS = ("waveforms", "lengths", "seeds", "rms", "starts")  # of a batch
 
 
 @dataclass
@@ -31,6 +35,7 @@ class Batch:
     seeds: Tensor  # (B,) int64, one per utterance, from (seed, epoch, id): masks, crops and noise derive from them
     labels: dict[str, Any] = field(default_factory=dict)  # tensors or lists with one entry per utterance
     rms: Tensor | None = None  # (B,) root mean square of the whole utterance each (cropped) waveform comes from
+    starts: Tensor | None = None  # (B,) sample of its utterance with which each waveform begins; None = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)  # (id, reason) of utterances left out
     empty: bool = False  # every utterance was unreadable: the rows are silence that must not count
 
@@ -38,14 +43,14 @@ class Batch:
         def move(value: Any) -> Any:
             return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
-        moved = {name: move(getattr(self, name)) for name in ("waveforms", "lengths", "seeds", "rms")}
+        moved = {name: move(getattr(self, name)) for name in _TENSORS}
         return replace(self, labels={name: move(value) for name, value in self.labels.items()}, **moved)
 
     def pin_memory(self) -> "Batch":
         def pin(value: Any) -> Any:
             return value.pin_memory() if isinstance(value, Tensor) else value
 
-        pinned = {name: pin(getattr(self, name)) for name in ("waveforms", "lengths", "seeds", "rms")}
+        pinned = {name: pin(getattr(self, name)) for name in _TENSORS}
         return replace(self, labels={name: pin(value) for name, value in self.labels.items()}, **pinned)
 
     @property
@@ -62,12 +67,6 @@ class BatchStream(Protocol):
 
     def once(self) -> Iterator[Batch]:
         """Yield every utterance exactly once, in a fixed order and with fixed seeds (for a dev split)."""
-
-
-def pad_waveforms(waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Stack 1-D waveforms into (B, S) with zeros at the end, and their lengths (B,) in samples."""
-    lengths = torch.tensor([w.shape[0] for w in waveforms], device=waveforms[0].device)
-    return nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True), lengths
 
 
 class Upstream(nn.Module):
@@ -116,40 +115,76 @@ class Upstream(nn.Module):
         Raises:
             UserError: wrong rate, rank, dtype or lengths.
         """
-        if sample_rate is not None and sample_rate != self.sample_rate:
-            raise UserError(
-                f"{type(self).__name__} expects {self.sample_rate} Hz, found {sample_rate} Hz; "
-                "resample first, for example with speechssl.audio.resample"
-            )
-        waveforms, lengths = self._check(waveforms, lengths)
+        check_rate(self, self.sample_rate, sample_rate)
+        waveforms, lengths = check_waveforms(waveforms, lengths)
         shortest = self.min_samples
         if waveforms.shape[1] < shortest:
             waveforms = nn.functional.pad(waveforms, (0, shortest - waveforms.shape[1]))
         return self.encode(waveforms, lengths.clamp(min=shortest))
 
-    def _check(self, waveforms: Tensor | Sequence[Tensor], lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-        if not isinstance(waveforms, Tensor):
-            if lengths is not None:
-                raise UserError("give lengths only with a padded (B, S) tensor, not with a list of waveforms")
-            bad = [tuple(w.shape) for w in waveforms if w.dim() != 1]
-            if bad or len(waveforms) == 0:
-                raise UserError(f"expected a non-empty list of 1-D waveforms, found shapes {bad or 'none at all'}")
-            waveforms, lengths = pad_waveforms(waveforms)
-        if waveforms.dim() != 2 or not waveforms.is_floating_point() or waveforms.shape[0] == 0:
-            raise UserError(
-                f"expected float waveforms of shape (B, S) in [-1, 1], found {tuple(waveforms.shape)} {waveforms.dtype}"
-            )
-        if lengths is None:
-            lengths = torch.full((waveforms.shape[0],), waveforms.shape[1], device=waveforms.device)
-        lengths = torch.as_tensor(lengths, device=waveforms.device)
-        if lengths.shape != waveforms.shape[:1] or lengths.is_floating_point():
-            raise UserError(f"expected (B,) = ({waveforms.shape[0]},) integer lengths in samples, found {lengths}")
-        if int(lengths.max()) > waveforms.shape[1] or int(lengths.min()) < 0:
-            raise UserError(f"lengths must lie in 0..{waveforms.shape[1]} samples, found {lengths.tolist()}")
-        return waveforms.float(), lengths.long()
-
     def statistics_frontend(self) -> nn.Module | None:
         """Return the frontend whose corpus mean and std the model still needs before it can encode, or None."""
+        return None
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Take per-channel corpus statistics (F,) of `statistics_frontend()`; they travel in the state dict."""
+        raise UserError(f"{type(self).__name__} uses no corpus statistics")
+
+
+class Tokenizer(nn.Module):
+    """Waveforms to discrete labels, one per patch of the spectrogram. In eval mode nothing in it ever changes.
+
+    A family exports its kinds of tokenizers as TOKENIZERS, {kind: class}; with `config` a kind can be rebuilt.
+    """
+
+    sample_rate: int = 16000  # Hz the waveforms must have
+    min_samples: int  # shortest waveform with a label
+    num_codes: int  # V
+
+    family: str = ""  # set by the registry, as the next two
+    kind: str = ""
+    config: dict[str, Any]
+
+    def encode(self, waveforms: Tensor, lengths: Tensor, mask_rule: str) -> Tensor:
+        """Return labels (B, N) int64, -1 on padding, of (B, S) waveforms with (B,) samples, each long enough."""
+        raise NotImplementedError(f"{type(self).__name__} has to implement encode(waveforms, lengths, mask_rule)")
+
+    @torch.no_grad()
+    def tokenize(
+        self,
+        waveforms: Tensor | Sequence[Tensor],
+        lengths: Tensor | None = None,
+        mask_rule: str = "exact",
+        sample_rate: int | None = None,
+    ) -> Tensor:
+        """Return labels (B, N) int64 in 0..V - 1, -1 on padding.
+
+        Args:
+            waveforms: mono audio in [-1, 1] at `self.sample_rate`: a padded (B, S) tensor or a list of 1-D tensors.
+            lengths: (B,) valid samples.
+            mask_rule: "exact", or "official" for the family's published way of finding padding.
+            sample_rate: Hz; give it to have it checked.
+
+        Raises:
+            UserError: wrong input, audio that is too short for a label, or a tokenizer that is not ready.
+        """
+        check_rate(self, self.sample_rate, sample_rate)
+        waveforms, lengths = check_waveforms(waveforms, lengths)
+        shortest = int(lengths.min())
+        if shortest < self.min_samples:
+            raise UserError(
+                f"{type(self).__name__} expects at least {self.min_samples} samples "
+                f"({self.min_samples / self.sample_rate:g} s), found {shortest}; leave such clips out or pad them"
+            )
+        training = self.training
+        self.eval()
+        try:
+            return self.encode(waveforms, lengths, mask_rule)
+        finally:
+            self.train(training)
+
+    def statistics_frontend(self) -> nn.Module | None:
+        """Return the frontend whose corpus mean and std the tokenizer still needs, or None."""
         return None
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
@@ -161,6 +196,15 @@ class PretrainTask(nn.Module):
     """One training objective around an upstream. Also the base of what the loop trains on cached features."""
 
     upstream: Upstream  # what gets exported
+    tokenizer: Tokenizer | None = None  # what gets exported instead, where the objective trains one
+    crop_multiple: int = 1  # samples: random crops start at multiples of it
+
+    def on_start(self, batches: BatchStream) -> None:
+        """Run once before the first step, not again on resume: codebook initialisation, checks of parents."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the lineage and the export should tell of the training, as plain values."""
+        return {}
 
     def forward(self, batch: Any) -> dict[str, Tensor]:
         """Return "loss" (scalar to minimise) and detached scalars to log.
@@ -182,17 +226,93 @@ class PretrainTask(nn.Module):
         return [[p for p in self.parameters() if p.requires_grad]]
 
 
+class TokenizerFit:
+    """Makes a tokenizer ready on a corpus without training it, by drawing or clustering its codes."""
+
+    tokenizer: Tokenizer
+
+    def fit(self, batches: BatchStream) -> None:
+        """Read as much of the corpus as it takes. The tokenizer has its statistics by then."""
+        raise NotImplementedError(f"{type(self).__name__} has to implement fit(batches)")
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the lineage should tell of it, as plain values."""
+        return {}
+
+
 @dataclass
-class Stage:
-    """One training of a family that needs several in a row; a one-stage family never mentions it."""
+class Labelling:
+    """Labels of every utterance of a corpus, whole and as it is; the core writes them as compact shards."""
+
+    tokenizer: Tokenizer
+    tokenizer_sha256: str
+    known: dict[str, Any] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the lineage should tell of it, as plain values."""
+        return self.known
+
+
+class Labels(Protocol):
+    """Stored labels, by utterance."""
+
+    num_codes: int
+    tokenizer_sha256: str
+
+    def rows(self, ids: Sequence[str], starts: Sequence[int], counts: Sequence[int]) -> Tensor:
+        """Return (B, max(counts)) int64: `counts` labels of each utterance from label `starts` on, then -1.
+
+        Raises:
+            UserError: an utterance without labels, or with fewer than were asked for.
+        """
+
+
+@dataclass
+class Parent:
+    """What an earlier stage, or a model that is given, has to offer to a stage.
+
+    Attributes:
+        name: of the stage or the model.
+        content: in eval mode, on the CPU.
+        sha256: of what is on disk.
+        facts: what its lineage tells, such as "labels_seen".
+    """
 
     name: str
-    task: PretrainTask
-    trainer: dict[str, Any] = field(default_factory=dict)  # overrides of trainer settings
-    parents: list[str] = field(default_factory=list)  # names of the stages whose exports this one reads
+    content: Upstream | Tokenizer | Labels
+    sha256: str
+    facts: dict[str, Any] = field(default_factory=dict)
 
-    def on_start(self, batches: BatchStream) -> None:
-        """Run once before the first step: codebook initialisation, statistics. Not run again on resume."""
+
+@dataclass(frozen=True)
+class Builders:
+    """How a family that needs several stages makes its models: the core remembers what they were made of."""
+
+    upstream: Callable[[], Upstream]  # as configured, with new initial weights
+    tokenizer: Callable[..., Tokenizer]  # kind and constructor arguments
+
+
+@dataclass
+class Stage:
+    """One piece of work of a family that needs several in a row; a one-stage family never mentions it.
+
+    Attributes:
+        name: part of its folder's name.
+        build: makes the work from the named parents; called within a seed of its own when it is needed.
+        parents: names of earlier stages.
+        trainer, optim: settings that differ from those of the run.
+        settings: all that the result depends on beside parents, trainer and optim, as plain values. Those of a
+            training are the arguments of its objective.
+        initialise: whether `init_from` is for this stage.
+    """
+
+    name: str
+    build: Callable[[dict[str, Parent]], PretrainTask | TokenizerFit | Labelling]
+    parents: list[str] = field(default_factory=list)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    optim: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    initialise: bool = True
 
 
 @dataclass

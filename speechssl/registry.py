@@ -54,15 +54,46 @@ def build_upstream(family: str, config: dict[str, Any]) -> Any:
     Defaults are remembered too: an exported model stays what it is when a later version changes them.
     """
     cls = module("upstream", family).UPSTREAM
-    check_arguments(cls, config, f"upstream {family}")
-    try:
-        bound = inspect.signature(cls).bind(**config)
-    except TypeError as error:
-        raise UserError(f"upstream {family}: {error}") from error
-    bound.apply_defaults()
-    upstream = cls(**bound.arguments)
-    upstream.family, upstream.config = family, dict(bound.arguments)
+    complete = _complete(cls, config, f"upstream {family}")
+    upstream = cls(**complete)
+    upstream.family, upstream.config = family, complete
     return upstream
+
+
+def tokenizer_kinds(family: str) -> list[str]:
+    """Return the kinds of tokenizers that a family has; most have none."""
+    return sorted(getattr(module("upstream", family), "TOKENIZERS", {}))
+
+
+def build_tokenizer(family: str, kind: str, config: dict[str, Any]) -> Any:
+    """Build a family's tokenizer from constructor arguments and remember all of them, as `build_upstream` does.
+
+    A tokenizer with an encoder takes its arguments as the dict `upstream`, and has it as the attribute `upstream`.
+    """
+    kinds = getattr(module("upstream", family), "TOKENIZERS", {})
+    if kind not in kinds:
+        known = f"; known: {', '.join(kinds)}{nearest(kind, kinds)}" if kinds else ", it has none at all"
+        raise UserError(f"upstream {family} has no tokenizer {kind!r}{known}")
+    complete = _complete(kinds[kind], config, f"tokenizer {kind} of {family}")
+    if "upstream" in complete:
+        cls = module("upstream", family).UPSTREAM
+        complete["upstream"] = _complete(cls, complete["upstream"], f"upstream {family}")
+    tokenizer = kinds[kind](**complete)
+    tokenizer.family, tokenizer.kind, tokenizer.config = family, kind, complete
+    if "upstream" in complete:
+        tokenizer.upstream.family, tokenizer.upstream.config = family, complete["upstream"]
+    return tokenizer
+
+
+def _complete(function: Any, config: dict[str, Any], owner: str) -> dict[str, Any]:
+    """Return constructor arguments with the defaults of those that are not given."""
+    check_arguments(function, config, owner)
+    try:
+        bound = inspect.signature(function).bind(**config)
+    except TypeError as error:
+        raise UserError(f"{owner}: {error}") from error
+    bound.apply_defaults()
+    return dict(bound.arguments)
 
 
 def check_arguments(function: Any, given: dict[str, Any], owner: str) -> None:

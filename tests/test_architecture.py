@@ -13,13 +13,13 @@ ROOT = Path(__file__).parents[1]
 LINES = [
     ["commands"],
     ["probe", "finetune", "deploy", "extract", "report"],
-    ["hub"],
+    ["hub", "tokenizer_hub"],
     ["train"],
     ["data"],
     ["upstream", "downstream", "registry", "configs"],
     ["audio", "nn", "losses", "metrics", "optim", "figures"],
     ["interfaces"],
-    ["errors", "files", "version"],
+    ["errors", "files", "version", "waveforms"],
 ]
 LEVEL = {name: number for number, line in enumerate(LINES) for name in line}
 LEAVES = set(LINES[6])

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 import speechssl.upstream
 from speechssl import configs, registry
@@ -50,6 +51,49 @@ def test_pretrain_composes_model_objective_and_trainer() -> None:
     assert config.upstream.num_layers == 1
     assert config.trainer.max_steps == 5
     assert configs.arguments(config.upstream)["num_layers"] == 1
+
+
+RECIPES = [f"{family}/{name}" for family in registry.names("upstream") for name in configs.presets(family, "pretrain")]
+
+
+def test_there_are_recipes_for_pretraining() -> None:
+    assert {"beats/paper", "beats/openbeats"} <= set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_compose_and_name_real_arguments(name: str) -> None:
+    family = name.partition("/")[0]
+    content = configs.preset(name, "pretrain")
+    config = configs.compose("pretrain", [f"upstream={family}/debug", *GIVEN[1:], f"preset={name}"])
+    for group, values in content.items():
+        for key, value in values.items():
+            assert OmegaConf.to_container(config)[group][key] == value, f"{group}.{key}"
+    module = registry.module("upstream", family)
+    registry.check_arguments(module.UPSTREAM, content.get("upstream", {}), name)
+    registry.check_arguments(getattr(module, "STAGES", module.PRETRAIN_TASK), content.get("task", {}), name)
+
+
+def test_the_command_line_wins_over_a_recipe() -> None:
+    given = ["preset=beats/paper", "trainer.max_steps=7", "task.mask_ratio=0.5", "upstream.dropout=0.2"]
+    for order in (given, given[::-1]):
+        config = configs.compose("pretrain", ["upstream=beats/debug", *GIVEN[1:], *order])
+        assert (config.trainer.max_steps, config.task.mask_ratio, config.upstream.dropout) == (7, 0.5, 0.2)
+        assert config.optim.lr == 5e-4
+        assert config.preset == "beats/paper"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["upstream=tera/debug", "preset=beats/paper"], "recipe of another family"),
+        (["upstream=beats/debug", "preset=beats/papr"], "nearest: 'paper'"),
+        (["upstream=beats/debug", "preset=beats/esc50"], "no preset 'esc50' to pretrain with; known: openbeats, paper"),
+        (["upstream=tera/debug", "preset=tera/paper"], "known: none"),
+    ],
+)
+def test_recipes_that_do_not_fit_are_refused(given: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        configs.compose("pretrain", [*given, *GIVEN[1:]])
 
 
 def test_numbers_are_checked_by_kind() -> None:

@@ -16,6 +16,7 @@ def run(cfg: DictConfig) -> None:
     """Build model, objective and data, and train."""
     from speechssl.configs import arguments
     from speechssl.data.several import open_corpora
+    from speechssl.lineage import load_teacher, open_left
     from speechssl.train.pretraining import Pretraining
     from speechssl.train.stages import build_stages, run_stages
 
@@ -23,15 +24,26 @@ def run(cfg: DictConfig) -> None:
     corpus = open_corpora(OmegaConf.to_container(cfg)["data"])
     family = cfg.upstream._target_.split(".")[2]
     upstream, task = arguments(cfg.upstream), arguments(cfg.task)
+    if cfg.iterations is not None:
+        task["iterations"] = cfg.iterations
+    if cfg.teacher is not None:
+        task["teacher"] = load_teacher(cfg.teacher, family)
     config = OmegaConf.to_container(cfg, resolve=True)
     pretraining = Pretraining(
         corpus,
         trainer=config["trainer"],
         optim=config["optim"],
-        model={"family": family, "upstream": upstream, "task": task},
+        model={"family": family, "upstream": upstream},
         seed=cfg.seed,
         init_from=cfg.init_from,
         config=config,
     )
-    stages = build_stages(family, upstream, task, cfg.seed)
-    run_stages(stages, Path(cfg.run_dir), pretraining.train, config=config, data_fingerprint=corpus.fingerprint)
+    run_stages(
+        build_stages(family, upstream, task, cfg.seed),
+        Path(cfg.run_dir),
+        pretraining.execute,
+        open_left=open_left,
+        stage_settings=pretraining.record_settings,
+        config=config,
+        data_fingerprint=corpus.fingerprint,
+    )

@@ -7,7 +7,8 @@ from speechssl.data.cuts import CutTable
 from speechssl.data.sampler import BatchSpec, utterance_numbers
 from speechssl.data.shards import SAMPLE_RATE
 from speechssl.errors import AudioError
-from speechssl.interfaces import Batch, pad_waveforms
+from speechssl.interfaces import Batch
+from speechssl.waveforms import pad_waveforms
 
 Utterance = tuple[np.ndarray, str, int, float]  # samples (S,), id, seed, RMS of the whole utterance
 
@@ -19,29 +20,42 @@ class BatchDataset(torch.utils.data.Dataset):
         table: the utterances.
         seed: crops and utterance seeds derive from (seed, epoch, id).
         crop_samples: longer utterances are cut to this many samples at a random place; None keeps them whole.
+        crop_multiple: samples; crops start at multiples of it.
     """
 
-    def __init__(self, table: CutTable, seed: int, crop_samples: int | None = None) -> None:
-        self._table, self._seed, self._crop_samples = table, seed, crop_samples
+    def __init__(self, table: CutTable, seed: int, crop_samples: int | None = None, crop_multiple: int = 1) -> None:
+        self._table, self._seed = table, seed
+        self._crop_samples, self._crop_multiple = crop_samples, crop_multiple
 
     def __getitem__(self, spec: BatchSpec) -> Batch:
         utterances: list[Utterance] = []
         unreadable: list[tuple[str, str]] = []
+        starts: list[int] = []
         for index in spec.indices:
             try:
                 utterances.append(self.read(index, spec.epoch))
+                starts.append(self.excerpt(index, spec.epoch)[0])
             except AudioError as error:
                 unreadable.append((self._table.ids[index], str(error)))
-        return collate(utterances, unreadable)
+        batch = collate(utterances, unreadable)
+        batch.starts = torch.tensor(starts or [0])
+        return batch
+
+    def excerpt(self, index: int, epoch: int) -> tuple[int, int]:
+        """Return first sample and number of samples of an utterance as it is in an epoch."""
+        length = int(self._table.num_samples[index])
+        if self._crop_samples is None or length <= self._crop_samples:
+            return 0, length
+        place = utterance_numbers(self._seed, epoch, self._table.ids[index])[1]
+        choices = (length - self._crop_samples) // self._crop_multiple + 1
+        return place % choices * self._crop_multiple, self._crop_samples
 
     def read(self, index: int, epoch: int) -> Utterance:
         """Return an utterance as it is in an epoch; raises AudioError."""
         identifier, length = self._table.ids[index], int(self._table.num_samples[index])
-        seed, place = utterance_numbers(self._seed, epoch, identifier)
+        seed = utterance_numbers(self._seed, epoch, identifier)[0]
         known = self._table.rms(index)
-        start, count = 0, length
-        if self._crop_samples is not None and length > self._crop_samples:
-            start, count = place % (length - self._crop_samples + 1), self._crop_samples
+        start, count = self.excerpt(index, epoch)
         if known is None and count < length:  # rare: the whole utterance has to be read for its level
             whole = self._table.read(index)
             return whole[start : start + count], identifier, seed, _rms(whole)

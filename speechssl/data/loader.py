@@ -37,6 +37,7 @@ class TrainStream:
         pool_size: utterances that are sorted by length together; raised to about four batches, so that
             batches of many short utterances are full.
         min_seconds: shorter utterances are left out.
+        crop_multiple: samples; crops start at multiples of it.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class TrainStream:
         num_workers: int,
         pool_size: int = 1000,
         min_seconds: float = 0.1,
+        crop_multiple: int = 1,
     ) -> None:
         table = _long_enough(table, min_seconds)
         crop_samples = None if crop_seconds is None else _samples(crop_seconds, "crop_seconds")
@@ -56,7 +58,7 @@ class TrainStream:
         max_samples = _samples(max_seconds, "max_seconds")
         pool_size = max(pool_size, POOL_BATCHES * max_samples // int(np.median(lengths)))
         self._plan = BatchPlan(lengths, max_samples=max_samples, seed=seed, pool_size=pool_size)
-        dataset = BatchDataset(table, seed, crop_samples)
+        dataset = BatchDataset(table, seed, crop_samples, crop_multiple)
         self._endless = Reader(dataset, num_workers)
         self._single = Reader(dataset, num_workers)
         self._once = sorted_batches(lengths, max_samples)

@@ -1,4 +1,4 @@
-"""Labelled waveforms as they are read for fine-tuning: cropped, and with probability mixed up with others."""
+"""Labelled waveforms as they are read for fine-tuning: cropped, rolled, and with probability mixed up with others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from speechssl.interfaces import Batch, Examples
 from speechssl.nn.mixup import beta, mix_waveforms
 from speechssl.nn.random import bits
 
-CHOICE, PARTNER, SHARE = range(16, 19)  # random streams, apart from those of spectrogram augmentation
+CHOICE, PARTNER, SHARE, ROLL = range(16, 20)  # random streams, apart from those of spectrogram augmentation
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class LabelledAudio(torch.utils.data.Dataset):
         num_classes: C.
         crop_seconds: longer utterances are cut to this at a random place; None keeps them whole.
         mixup: None mixes nothing.
+        roll_seconds: the end of an utterance is put before its beginning, cut at a random multiple of this (0: at any
+            sample); None leaves it as it is. Partners of mixup are rolled by themselves.
     """
 
     def __init__(
@@ -47,11 +49,13 @@ class LabelledAudio(torch.utils.data.Dataset):
         num_classes: int = 0,
         crop_seconds: float | None = None,
         mixup: Mixup | None = None,
+        roll_seconds: float | None = None,
     ) -> None:
         crop = None if crop_seconds is None else round(crop_seconds * SAMPLE_RATE)
         self._reader = BatchDataset(examples.cuts, seed, crop)
         self._ids, self._labels = examples.cuts.ids, examples.labels
         self._classes, self._num_classes, self._mixup = classes, num_classes, mixup
+        self._roll = None if roll_seconds is None else max(1, round(roll_seconds * SAMPLE_RATE))
         self.num_samples = examples.cuts.num_samples
 
     def __len__(self) -> int:
@@ -81,16 +85,24 @@ class LabelledAudio(torch.utils.data.Dataset):
             target[list(self._classes[index])] = 1.0
         return target
 
+    def _read(self, index: int, number: int) -> Utterance:
+        """Return an utterance, rolled where that is wanted; raises AudioError."""
+        samples, name, seed, rms = self._reader.read(index, number)
+        if self._roll is not None:
+            places = -(-len(samples) // self._roll)
+            samples = np.roll(samples, self._roll * int(_unit(torch.tensor([seed]), ROLL) * places))
+        return samples, name, seed, rms
+
     def _mixed(self, place: Place, unreadable: list[tuple[str, str]]) -> tuple[Utterance, Tensor]:
         """Read an utterance and its target; mix in another, drawn from all, where the utterance's seed says so."""
-        samples, name, seed, rms = self._reader.read(*place)
+        samples, name, seed, rms = self._read(*place)
         target = self._target(place[0])
         seeds = torch.tensor([seed])
         if self._mixup is None or _unit(seeds, CHOICE) >= self._mixup.chance:
             return (samples, name, seed, rms), target
         partner = int(_unit(seeds, PARTNER) * len(self))
         try:
-            other = self._reader.read(partner, place[1])[0]
+            other = self._read(partner, place[1])[0]
         except AudioError as error:
             unreadable.append((self._ids[partner], str(error)))
             return (samples, name, seed, rms), target

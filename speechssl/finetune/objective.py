@@ -14,12 +14,11 @@ from speechssl.finetune.model import FinetunedModel
 from speechssl.finetune.settings import Extent, FinetuneSettings
 from speechssl.interfaces import Batch, DownstreamTask, PretrainTask, Upstream
 from speechssl.losses.soft_labels import soft_binary_cross_entropy, soft_cross_entropy
-from speechssl.nn.spectrogram_augment import add_noise, mask_spectrogram, shift_in_time
-from speechssl.optim.groups import decay_groups
+from speechssl.nn.spectrogram_augment import add_noise, mask_spectrogram, shift_in_time, warp_time
+from speechssl.optim.groups import decay_groups, layer_factors, with_rates
 from speechssl.probe.grid import improves
 
 Score = Callable[[FinetunedModel], float]
-SOFT_LOSSES = {"ce": soft_cross_entropy, "bce": soft_binary_cross_entropy}
 
 
 class Finetuning(PretrainTask):
@@ -51,16 +50,18 @@ class Finetuning(PretrainTask):
 
     def optimizer(self, lr: float) -> torch.optim.Optimizer:
         """Return Adam (decay added to all gradients) or AdamW (decay of matrices), the head with its own rate."""
-        settings = self.settings
-        groups: list[dict[str, Any]] = []
-        for module, rate in ((self.model.upstream, lr), (self.model.head, lr * settings.head_lr)):
-            if settings.optimizer == "adamw":
-                own = decay_groups(module, settings.weight_decay)
-            else:
-                own = [{"params": [p for p in module.parameters() if p.requires_grad]}]
-            groups += [group | {"lr": rate} for group in own if group["params"]]
+        settings, upstream = self.settings, self.model.upstream
+        factors = None if settings.layer_decay == 1 else layer_factors(upstream, settings.layer_decay)
+        groups = with_rates(self._groups(upstream), lr, factors)
+        groups += with_rates(self._groups(self.model.head), lr * settings.head_lr)
         cls = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
         return cls(groups, betas=tuple(settings.betas), weight_decay=settings.weight_decay, fused=True)
+
+    def _groups(self, module: nn.Module) -> list[dict[str, Any]]:
+        if self.settings.optimizer == "adamw":
+            return decay_groups(module, self.settings.weight_decay)
+        trainable = [p for p in module.parameters() if p.requires_grad]
+        return [{"params": trainable}] if trainable else []
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the mean loss over a batch's utterances, and their number as its weight."""
@@ -73,18 +74,28 @@ class Finetuning(PretrainTask):
         if self.settings.loss == "task":
             values = self.task.loss(outputs, lengths, batch.labels)
         else:
-            values = {"loss": SOFT_LOSSES[self.settings.loss](outputs, batch.labels["target"])}
+            values = {"loss": self._soft_loss(outputs, batch.labels["target"])}
         logged = {name: value.detach() for name, value in values.items() if name != "loss"}
         weight = torch.tensor(float(len(batch.ids)), device=outputs.device)
         return {"loss": values["loss"], "weight": weight, **logged}
+
+    def _soft_loss(self, scores: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of (B, C) scores; labels are smoothed in training only."""
+        if self.settings.loss == "bce":
+            return soft_binary_cross_entropy(scores, target)
+        return soft_cross_entropy(scores, target, self.settings.label_smoothing if self.training else 0.0)
 
     def _augments(self) -> bool:
         return self.training and self.settings.augments
 
     def augment(self, features: Tensor, frames: Tensor, seeds: Tensor) -> Tensor:
-        """Return normalised spectrograms (B, T, F) with masks and, if wanted, noise and a shift in time."""
+        """Return normalised spectrograms (B, T, F), warped, masked, and with noise and a shift in time, as wanted."""
         settings, fill = self.settings, self.model.upstream.mask_value
-        widest = {"widest_bins": settings.frequency_mask, "widest_frames": settings.time_mask}
+        if settings.time_warp:
+            features = warp_time(features, frames, seeds, farthest=settings.time_warp)
+        share = settings.time_mask_share
+        times = (share * frames).long() if share else settings.time_mask
+        widest = {"widest_bins": settings.frequency_mask, "widest_frames": times}
         features = mask_spectrogram(features, frames, seeds, **widest, fill=fill)
         if settings.noise:
             features = shift_in_time(add_noise(features, frames, seeds), frames, seeds)

@@ -17,17 +17,27 @@ CHOICES = {
     "select": ("dev", "last", "average"),
     "precision": PRECISIONS,
 }
-POSITIVE = ("head_lr", "epochs", "batch_size", "accumulate", "eval_every", "mixup_beta", "save_every")
+POSITIVE = ("head_lr", "layer_decay", "epochs", "batch_size", "accumulate", "eval_every", "mixup_beta", "save_every")
 NOT_NEGATIVE = (
     "warmup_steps",
     "weight_decay",
     "clip_norm",
     "mixup",
+    "label_smoothing",
     "frequency_mask",
     "time_mask",
+    "time_mask_share",
+    "time_warp",
     "freeze_epochs",
     "num_workers",
 )
+
+AT_MOST_ONE = {
+    "mixup": "a probability per utterance",
+    "label_smoothing": "a share of a label's mass",
+    "time_mask_share": "a share of a clip's frames",
+    "layer_decay": "a factor on the learning rate per layer",
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class FinetuneSettings:
 
     lrs: list[float]
     head_lr: float
+    layer_decay: float
     epochs: int
     steps: int | None
     batch_size: int
@@ -48,15 +59,20 @@ class FinetuneSettings:
     warmup_steps: int
     milestones: dict[str, int]
     gamma: float
+    lr_floor: float
     freeze_epochs: int
     layers: str
     head: str
     loss: str
+    label_smoothing: float
     mixup: float
     mixup_beta: int
     frequency_mask: int
     time_mask: int
+    time_mask_share: float
+    time_warp: int
     noise: bool
+    roll: float | None
     balance: bool | None
     crop_seconds: float | None
     eval_every: int
@@ -78,7 +94,7 @@ class FinetuneSettings:
                     raise UserError(f"finetuning.{name} expects {words}, found {getattr(self, name)}")
         for name, example in (("lrs", "[1e-4]"), ("betas", "[0.9,0.999]")):
             found = getattr(self, name)
-            if not isinstance(found, list) or not all(isinstance(number, float | int) for number in found):
+            if not isinstance(found, list) or not all(map(_is_number, found)):
                 raise UserError(f"finetuning.{name} expects a list of numbers such as {example}, found {found!r}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(f"finetuning.betas expects two numbers in [0, 1), found {self.betas}")
@@ -86,20 +102,30 @@ class FinetuneSettings:
             raise UserError(f"finetuning.lrs expects different numbers above 0, found {self.lrs}")
         if set(self.milestones) != {"start", "every"} or min(self.milestones.values()) < 1:
             raise UserError(f"finetuning.milestones expects start and every, at least 1 epoch, found {self.milestones}")
-        self._check_combinations()
+        self._check_augmentation()
+        self._check_selection()
 
-    def _check_combinations(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise UserError(f"finetuning.steps expects at least 1, or null to count epochs, found {self.steps}")
-        if self.crop_seconds is not None and self.crop_seconds <= 0:
-            raise UserError(f"finetuning.crop_seconds expects more than 0, or null, found {self.crop_seconds}")
-        if self.mixup > 1:
-            raise UserError(f"finetuning.mixup is a probability per utterance in 0..1, found {self.mixup}")
+    def _check_augmentation(self) -> None:
+        if self.roll is not None and not (_is_number(self.roll) and self.roll >= 0):
+            raise UserError(f"finetuning.roll expects seconds, 0 for any sample, or null, found {self.roll!r}")
+        if self.time_mask and self.time_mask_share:
+            raise UserError("give finetuning.time_mask (frames) or finetuning.time_mask_share (of a clip), not both")
+        if self.label_smoothing and self.loss != "ce":
+            raise UserError(f"finetuning.label_smoothing is for finetuning.loss=ce, found loss={self.loss}")
+        for name, what in AT_MOST_ONE.items():
+            if getattr(self, name) > 1:
+                raise UserError(f"finetuning.{name} is {what}, at most 1; found {getattr(self, name)}")
         if self.mixup and self.loss == "task":
             raise UserError(
                 "finetuning.mixup makes soft labels, which the task's own loss cannot read; use "
                 "finetuning.loss=ce (one label) or finetuning.loss=bce (any number)"
             )
+
+    def _check_selection(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise UserError(f"finetuning.steps expects at least 1, or null to count epochs, found {self.steps}")
+        if self.crop_seconds is not None and self.crop_seconds <= 0:
+            raise UserError(f"finetuning.crop_seconds expects more than 0, or null, found {self.crop_seconds}")
         if self.select == "average" and self.average_from is None:
             raise UserError("finetuning.select=average needs finetuning.average_from, the first epoch to be averaged")
         if self.select != "average" and self.average_from is not None:
@@ -118,7 +144,11 @@ class FinetuneSettings:
     @property
     def augments(self) -> bool:
         """Whether spectrograms are augmented."""
-        return bool(self.frequency_mask or self.time_mask or self.noise)
+        return bool(self.frequency_mask or self.time_mask or self.time_mask_share or self.time_warp or self.noise)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool)
 
 
 def read_settings(values: Mapping[str, Any]) -> FinetuneSettings:

@@ -92,6 +92,7 @@ class Training:
             steps_per_epoch=extent.epoch,
             warmup_steps=settings.warmup_steps,
             gamma=settings.gamma,
+            floor=settings.lr_floor,
             **settings.milestones,
         )
 
@@ -127,6 +128,7 @@ class Training:
             num_classes=len(getattr(self.task, "classes", ())),
             crop_seconds=settings.crop_seconds,
             mixup=audio.Mixup(settings.mixup, settings.mixup_beta) if settings.mixup else None,
+            roll_seconds=settings.roll,
         )
         order = draws.Draws(len(labelled), settings.batch_size, self.place.seed, weights)
         return stream.TrainBatches(labelled, order, settings.num_workers)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from speechssl.errors import UserError, nearest
 
 KINDS = ("milestones", "linear", "cosine", "constant")
+FALLING = ("linear", "cosine")  # towards an end
 
 
 @dataclass(frozen=True)
@@ -14,13 +15,14 @@ class FinetuneSchedule:
 
     Attributes:
         kind: "milestones" multiplies by `gamma` after epoch `start` and every `every` epochs from then on; "linear" and
-            "cosine" fall from 1 towards 0 at the end; "constant" stays.
+            "cosine" fall from 1 towards `floor` at the end; "constant" stays.
         total_steps: optimizer steps in all.
         steps_per_epoch: optimizer steps.
         warmup_steps: steps of a linear rise, by which the decay is multiplied.
         start: epochs before the first milestone.
         every: epochs between milestones.
         gamma: factor at a milestone.
+        floor: where "linear" and "cosine" end; the warm-up rises from 0 all the same.
     """
 
     kind: str
@@ -30,10 +32,16 @@ class FinetuneSchedule:
     start: int
     every: int
     gamma: float
+    floor: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UserError(f"unknown schedule {self.kind!r}; known: {', '.join(KINDS)}{nearest(self.kind, KINDS)}")
+        if not 0 <= self.floor <= 1 or (self.floor and self.kind not in FALLING):
+            raise UserError(
+                f"finetuning.lr_floor is the share of the peak rate, in 0..1, at which schedule={' or '.join(FALLING)} "
+                f"ends; found {self.floor} with schedule={self.kind}"
+            )
         if self.warmup_steps >= self.total_steps:
             raise UserError(
                 f"a warm-up of {self.warmup_steps} steps leaves nothing of {self.total_steps} steps in all; lower "
@@ -52,5 +60,6 @@ class FinetuneSchedule:
             done = (step - 1) // self.steps_per_epoch  # whole epochs before this step
             passed = (done - self.start) // self.every + 1 if done >= self.start else 0
             return self.gamma**passed
-        progress = max(0.0, (step - 1 - self.warmup_steps) / (self.total_steps - self.warmup_steps))
-        return 1.0 - progress if self.kind == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+        progress = min(1.0, max(0.0, (step - 1 - self.warmup_steps) / (self.total_steps - self.warmup_steps)))
+        fallen = progress if self.kind == "linear" else 0.5 * (1.0 - math.cos(math.pi * progress))
+        return 1.0 - (1.0 - self.floor) * fallen

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from speechssl.errors import UserError
 from speechssl.files import atomic_path, load_torch, read_json, sha256, write_json
-from speechssl.interfaces import PretrainTask, Upstream
+from speechssl.interfaces import PretrainTask, Tokenizer, Upstream
 from speechssl.train.settings import plain
 from speechssl.version import __version__
 
@@ -135,10 +135,44 @@ def export_upstream(
     return folder
 
 
+def export_tokenizer(tokenizer: Tokenizer, folder: str | Path, training: dict[str, Any] | None = None) -> Path:
+    """Write `tokenizer.safetensors` and `config.json`, which `load_tokenizer(folder)` reads.
+
+    One with an encoder also leaves that as `model.safetensors`, so that `load_upstream(folder)` reads it.
+
+    Args:
+        tokenizer: one the registry built (it knows its family, kind and configuration).
+        folder: where to write; files of the same name are replaced.
+        training: a summary of how the tokenizer was made, for config.json.
+    """
+    folder, upstream = Path(folder), getattr(tokenizer, "upstream", None)
+    description = {
+        "format": FORMAT,
+        "family": tokenizer.family,
+        "tokenizer": {
+            "kind": tokenizer.kind,
+            "config": plain(tokenizer.config),
+            "sha256": write_tensors(folder / "tokenizer.safetensors", on_cpu(tokenizer.state_dict())),
+        },
+    }
+    if isinstance(upstream, Upstream):
+        description["config"] = plain(upstream.config)
+        description["weights_sha256"] = write_tensors(folder / "model.safetensors", on_cpu(upstream.state_dict()))
+    parameters = sum(p.numel() for p in tokenizer.parameters())
+    description |= {"parameters": parameters, "version": __version__, "training": training or {}}
+    write_json(folder / "config.json", description)
+    return folder
+
+
 def find_export(path: Path) -> Path | None:
-    """Return the exported folder of a run directory (its last stage's, if it has several), or None."""
+    """Return the exported folder of a run directory (its last stage's with an encoder, if it has several), or None.
+
+    Where all that its stages have left so far are tokenizers, the last of these.
+    """
     stages = sorted(path.glob("stages/*/export"), reverse=True)
-    return next((folder for folder in (path, path / "export", *stages) if (folder / "config.json").is_file()), None)
+    found = [folder for folder in (path, path / "export", *stages) if (folder / "config.json").is_file()]
+    encoders = (folder for folder in found if "tokenizer" not in read_json(folder / "config.json"))
+    return next(encoders, found[0] if found else None)
 
 
 def on_cpu(state: dict[str, Any]) -> dict[str, torch.Tensor]:

@@ -41,7 +41,7 @@ def files(tmp_path: Path, write_audio: Callable[..., Path]) -> CutTable:
 
 
 def equal(a: Batch, b: Batch) -> bool:
-    tensors = ("waveforms", "lengths", "seeds", "rms")
+    tensors = ("waveforms", "lengths", "seeds", "rms", "starts")
     same = all(torch.equal(getattr(a, name), getattr(b, name)) for name in tensors)
     return same and (a.ids, a.empty, a.unreadable) == (b.ids, b.empty, b.unreadable)
 
@@ -226,3 +226,16 @@ def test_batches_of_many_short_utterances_are_full(table: CutTable) -> None:
         len(batch.ids) for batch in take(TrainStream(table, **SETTINGS | {"max_seconds": 3.0, "pool_size": 2}), 0, 4)
     ]
     assert max(sizes) >= 8
+
+
+def test_crops_can_start_at_multiples(table: CutTable) -> None:
+    stream = TrainStream(table, **SETTINGS | {"crop_multiple": 400})
+    starts = set()
+    for batch in take(stream, 0, 30):
+        starts |= set(batch.starts.tolist())
+        for row, (name, start) in enumerate(zip(batch.ids, batch.starts.tolist(), strict=True)):
+            length = int(batch.lengths[row])
+            expected = table.read(table.ids.index(name), start, length)
+            assert start % 400 == 0
+            assert np.array_equal(batch.waveforms[row, :length].numpy(), expected)
+    assert len(starts) > 3, "crops start at different places"

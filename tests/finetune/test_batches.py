@@ -45,11 +45,9 @@ def test_classes_are_found_by_their_names() -> None:
     assert class_lists({"text": ["a"]}) is None
 
 
-def audio_of(task: DownstreamTask, mixup: Mixup | None, crop_seconds: float | None = None) -> LabelledAudio:
+def audio_of(task: DownstreamTask, mixup: Mixup | None, **settings: float) -> LabelledAudio:
     examples = task.dataset("train")
-    return LabelledAudio(
-        examples, 0, classes=class_lists(examples.labels), num_classes=3, mixup=mixup, crop_seconds=crop_seconds
-    )
+    return LabelledAudio(examples, 0, classes=class_lists(examples.labels), num_classes=3, mixup=mixup, **settings)
 
 
 def test_targets_are_the_classes(task: DownstreamTask) -> None:
@@ -98,6 +96,42 @@ def test_crops_are_cut_at_random_places(task: DownstreamTask) -> None:
     one, other = audio[[(4, 0)]], audio[[(4, 1)]]
     assert one.lengths.tolist() == other.lengths.tolist() == [1600]
     assert not torch.equal(one.waveforms, other.waveforms)
+
+
+def shifts(rolled: torch.Tensor, plain: torch.Tensor) -> list[int]:
+    candidates = torch.nonzero(rolled == plain[0])[:, 0].tolist()  # where the first sample may have gone
+    return [s for s in candidates if torch.equal(plain.roll(s), rolled)]
+
+
+def test_rolls_put_the_end_before_the_beginning(task: DownstreamTask) -> None:
+    found = {}
+    for step, samples in ((0.0, 1), (0.05, 800), (10.0, 160000)):
+        rolled, plain = audio_of(task, None, roll_seconds=step), audio_of(task, None)
+        places = [(0, epoch) for epoch in range(40)]
+        pairs = zip(rolled[places].waveforms, plain[places].waveforms, strict=True)
+        found[samples] = [s for one, other in pairs for s in shifts(one, other)]
+        assert len(found[samples]) == 40
+    assert len(set(found[1])) > 35
+    assert min(found[1]) < 320
+    assert max(found[1]) > 2880
+    assert set(found[800]) == {0, 800, 1600, 2400}
+    assert set(found[160000]) == {0}
+
+
+def test_partners_of_mixup_are_rolled_by_themselves(task: DownstreamTask) -> None:
+    mixed, rolled = audio_of(task, Mixup(1.0, 10), roll_seconds=0.0), audio_of(task, None, roll_seconds=0.0)
+    batch, waveforms = mixed[[(index, 3) for index in range(30)]], rolled[[(index, 3) for index in range(30)]].waveforms
+    shares = batch.labels["target"][torch.arange(30), torch.tensor(batch.labels["class"])]
+    row = int(torch.nonzero(shares < 1)[0, 0])  # its partner is of another class
+    share, length = float(shares[row]), int(batch.lengths[row])
+    rest = batch.waveforms[row, :length] - share * (waveforms[row, :length] - waveforms[row, :length].mean())
+    fits = []
+    for other in range(30):
+        partner = waveforms[other, : int(rolled.num_samples[other])]
+        padded = torch.zeros(length)
+        padded[: len(partner)] = (partner - partner.mean())[:length]
+        fits.append(float((rest - (1 - share) * padded).std()))
+    assert min(fits) < 1e-5
 
 
 def test_a_stream_can_be_entered_anywhere(task: DownstreamTask) -> None:

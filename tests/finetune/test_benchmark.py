@@ -75,6 +75,23 @@ def test_a_preset_names_the_protocol_and_settings_reach_the_model(tones: Corpus,
     assert exported["config"]["time_stride"] == 10
 
 
+def test_a_preset_of_beats_trains_its_model(tones: Corpus, tmp_path: Path) -> None:
+    short = [
+        "finetuning.steps=3",
+        "finetuning.warmup_steps=1",
+        "finetuning.batch_size=10",
+        "finetuning.layer_decay=0.8",
+    ]
+    recipe = ["finetune=true", "preset=beats/esc50", *short]
+    row = run(tones, tmp_path, *recipe, upstream="beats/debug@random")
+    assert row["protocol"] == "base+finetune=beats/esc50"
+    assert (row["steps"], row["config"]["finetuning"]["roll"]) == (3, 1.0)
+    exported = read_json(tmp_path / row["run"] / "export" / "config.json")["config"]
+    assert (exported["gradient_decay"], exported["layer_drop"], exported["mean"]) == (0.2, 0.1, 11.72215)
+    (logged,) = read_lines(tmp_path / row["run"] / "lr-5e-05" / "metrics.jsonl")
+    assert logged["lr"] == pytest.approx(5e-5 * (0.1 + 0.9 / 2))  # of the top layer, half way down to the floor
+
+
 def test_settings_belong_to_the_upstreams_that_have_them(tones: Corpus, tmp_path: Path) -> None:
     run(
         tones,

@@ -58,6 +58,7 @@ def test_the_whole_model_learns_and_the_original_stays(task: DownstreamTask, toy
         {"loss": "bce", "mixup": 0.5, "frequency_mask": 3, "time_mask": 3, "noise": True, "crop_seconds": 0.15},
         {"optimizer": "adamw", "weight_decay": 0.1, "schedule": "linear", "clip_norm": 1.0, "accumulate": 2},
         {"balance": True, "freeze_epochs": 1, "steps": 20, "eval_every": 10},
+        {"optimizer": "adamw", "layer_decay": 0.7, "schedule": "cosine", "lr_floor": 0.1, "label_smoothing": 0.1},
     ],
 )
 def test_recipes_beat_chance(task: DownstreamTask, toy: Upstream, settings: Settings, changes: dict[str, Any]) -> None:
@@ -114,6 +115,10 @@ def test_a_killed_run_ends_like_one_that_was_not(
 ) -> None:
     recipe = settings(
         lrs=[3e-3, 1e-3],
+        layer_decay=0.8,
+        roll=0.0,
+        time_warp=2,
+        time_mask_share=0.2,
         mixup=0.5,
         noise=True,
         frequency_mask=3,

@@ -5,15 +5,19 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from speechssl import registry
 from speechssl.finetune.audio import LabelledAudio
 from speechssl.finetune.draws import class_lists
 from speechssl.finetune.model import build_model
 from speechssl.finetune.objective import Finetuning
 from speechssl.finetune.settings import Extent
 from speechssl.finetune.training import Training
+from speechssl.hub import load_upstream
 from speechssl.interfaces import Batch, DownstreamTask, Upstream
+from speechssl.optim.groups import layer_factors
 from speechssl.probe.outcome import Place
 
 Settings = Callable[..., Any]
@@ -41,6 +45,25 @@ def test_encoder_and_head_have_their_own_rates(task: DownstreamTask, toy: Upstre
         assert encoder == {id(p) for p in made.model.upstream.parameters()}
         head = {id(p) for group in groups if group["lr"] == 5e-2 for p in group["params"]}
         assert head == {id(p) for p in made.model.head.parameters()}
+
+
+def test_lower_layers_have_lower_rates(task: DownstreamTask, toy: Upstream, settings: Settings) -> None:
+    for optimizer in ("adam", "adamw"):
+        made = tuning(task, toy, settings(optimizer=optimizer, layer_decay=0.5, head_lr=5.0))
+        rates = {id(p): group["lr"] for group in made.optimizer(1e-2).param_groups for p in group["params"]}
+        for name, parameter in made.model.named_parameters():
+            expected = 5e-2 if name.startswith("head") else 5e-3 if "layers.0." in name else 1e-2
+            assert rates[id(parameter)] == expected, name
+
+
+@pytest.mark.parametrize("family", [name for name in registry.names("upstream") if "fbank" not in name])
+def test_every_family_has_its_layers_in_order(family: str) -> None:
+    upstream = load_upstream(f"{family}/debug@random")
+    factors = layer_factors(upstream, 0.5)
+    for name, parameter in upstream.named_parameters():
+        numbered, last = "layers." in name, name.startswith(("norm.", "classifier."))
+        layer = int(name.split("layers.")[1][0]) if numbered else upstream.num_layers - 1 if last else -1
+        assert factors[parameter] == 0.5 ** (upstream.num_layers - 1 - layer), name
 
 
 def test_adam_takes_the_first_step_with_these_rates(task: DownstreamTask, toy: Upstream, settings: Settings) -> None:
@@ -100,6 +123,35 @@ def test_augmentation_happens_in_training_only(task: DownstreamTask, toy: Upstre
     assert not (seen[-2] == -7.0).any()
     assert torch.equal(seen[-4][~masked], seen[-2][~masked])
     assert made.model.upstream.spectrogram_augment is None
+
+
+def test_masks_can_be_a_share_of_the_clip(task: DownstreamTask, toy: Upstream, settings: Settings) -> None:
+    made = tuning(task, toy, settings(time_mask_share=0.4))
+    frames, seeds = torch.tensor([10, 40] * 100), torch.arange(200)
+    augmented = made.augment(torch.zeros(200, 40, 10), frames, seeds)
+    widths = (augmented[..., 0] == -7.0).sum(dim=1)
+    assert (int(widths[::2].max()), int(widths[1::2].max())) == (3, 15)  # below 4 and 16 frames
+
+
+def test_warps_come_before_masks(task: DownstreamTask, toy: Upstream, settings: Settings) -> None:
+    features = torch.arange(30.0).expand(8, 30)[..., None].expand(8, 30, 10)
+    frames, seeds = torch.full((8,), 30), torch.arange(8)
+    warped = tuning(task, toy, settings(time_warp=5)).augment(features, frames, seeds)
+    assert not torch.equal(warped, features)
+    both = tuning(task, toy, settings(time_warp=5, time_mask=9)).augment(features, frames, seeds)
+    masked = both == -7.0
+    assert masked.any()
+    assert torch.equal(both[~masked], warped[~masked])
+
+
+def test_labels_are_smoothed_in_training_only(task: DownstreamTask, toy: Upstream, settings: Settings) -> None:
+    toy.dropout.p = 0.0
+    made, batch = tuning(task, toy, settings(label_smoothing=0.1)), batch_of(task)
+    scores, _ = made.model(batch.waveforms, batch.lengths)
+    truth = torch.tensor(batch.labels["class"])
+    for training, smoothing in ((True, 0.1), (False, 0.0)):
+        loss = made.train(training)(batch)["loss"]
+        torch.testing.assert_close(loss, F.cross_entropy(scores, truth, label_smoothing=smoothing))
 
 
 @pytest.mark.parametrize("loss", ["ce", "bce", "task"])

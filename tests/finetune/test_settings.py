@@ -38,6 +38,15 @@ PRESETS = [f"{family}/{name}" for family in registry.names("upstream") for name 
         ({"time_mask": -1}, "time_mask expects 0 or more"),
         ({"crop_seconds": 0.0}, "crop_seconds expects more than 0"),
         ({"steps": 0}, "at least 1"),
+        ({"roll": -1.0}, "roll expects seconds, 0 for any sample, or null"),
+        ({"roll": True}, "roll expects seconds"),
+        ({"time_mask": 3, "time_mask_share": 0.1}, "not both"),
+        ({"time_mask_share": 1.1}, "share of a clip's frames, at most 1"),
+        ({"time_warp": -2}, "time_warp expects 0 or more"),
+        ({"label_smoothing": 0.1, "loss": "bce"}, "loss=ce, found loss=bce"),
+        ({"label_smoothing": -0.1}, "label_smoothing expects 0 or more"),
+        ({"layer_decay": 0.0}, "layer_decay expects more than 0"),
+        ({"layer_decay": 1.2}, "factor on the learning rate per layer, at most 1"),
     ],
 )
 def test_wrong_settings_are_explained(settings: Callable[..., Any], wrong: dict[str, Any], message: str) -> None:
@@ -77,6 +86,14 @@ def test_presets_compose_and_name_real_arguments(name: str) -> None:
 def test_there_are_presets() -> None:
     assert {"ssast/audioset20k", "ssast/audioset", "ssast/esc50_patch", "ssast/esc50_frame"} <= set(PRESETS)
     assert {"ssast/speech_commands", "ssast/superb_ks", "ssast/superb_er", "ssast/superb_sid"} <= set(PRESETS)
+    assert {"beats/audioset20k", "beats/audioset", "beats/esc50"} <= set(PRESETS)
+    assert {"beats/speech_commands", "beats/superb_ks", "beats/superb_er"} <= set(PRESETS)
+
+
+@pytest.mark.parametrize(("name", "floor"), [("audioset20k", 5e-6), ("audioset", 5e-6), ("esc50", 5e-6)])
+def test_floors_are_the_published_rates(name: str, floor: float) -> None:
+    content = configs.preset(f"beats/{name}")["finetuning"]
+    assert content["lrs"][0] * content["lr_floor"] == pytest.approx(floor, rel=1e-5)
 
 
 def test_the_command_line_has_the_last_word() -> None:
@@ -100,7 +117,8 @@ def test_the_command_line_has_the_last_word() -> None:
     [
         ("ssast/esc50_path", "nearest: 'esc50_patch'"),
         ("sast/esc50_patch", "nearest: 'ssast'"),
-        ("fbank/anything", "no preset 'anything'; known: none"),
+        ("fbank/anything", "no preset 'anything' to benchmark with; known: none"),
+        ("beats/paper", "no preset 'paper' to benchmark with"),
     ],
 )
 def test_unknown_presets_are_explained(preset: str, message: str) -> None:

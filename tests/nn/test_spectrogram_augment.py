@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from speechssl.nn.spectrogram_augment import add_noise, mask_spectrogram, shift_in_time
+from speechssl.nn.spectrogram_augment import add_noise, mask_spectrogram, shift_in_time, warp_time
 
 SEEDS = torch.arange(400)
 FILL = 0.467
@@ -37,6 +37,15 @@ def test_masks_of_zero_width_change_nothing() -> None:
     assert torch.equal(mask_spectrogram(features, frames, SEEDS, widest_bins=0, widest_frames=0, fill=FILL), features)
 
 
+def test_widths_can_be_a_number_per_clip() -> None:
+    features, frames = example()
+    widest = torch.arange(400) % 8
+    masked = mask_spectrogram(features, frames, SEEDS, widest_bins=0, widest_frames=widest, fill=FILL)
+    widths = (masked != features)[..., 0].sum(dim=1)
+    assert not widths[widest < 2].any()
+    assert [int(widths[widest == number].max()) for number in range(2, 8)] == list(range(1, 7))
+
+
 def test_short_clips_are_never_masked_whole() -> None:
     features, frames = example(valid=4)
     masked = mask_spectrogram(features, frames, SEEDS, widest_bins=0, widest_frames=1000, fill=FILL)
@@ -68,12 +77,49 @@ def test_shifts_rotate_valid_frames_by_up_to_ten() -> None:
         assert torch.equal(row[:25], torch.arange(25.0).roll(shift))
 
 
+def reference_warp(T: int, origin: int, target: int) -> Tensor:
+    """Return (T, T) weights of a warp, from a loop: frame i of the output is read where the middle of frame i was."""
+    weights = torch.zeros(T, T)
+    for i in range(T):
+        if i + 0.5 < target:
+            source = (i + 0.5) * origin / target - 0.5
+        else:
+            source = origin + (i + 0.5 - target) * (T - origin) / (T - target) - 0.5
+        source = min(max(source, 0.0), T - 1.0)
+        low = int(source)
+        weights[i, low] += 1.0 - (source - low)
+        weights[i, min(low + 1, T - 1)] += source - low
+    return weights
+
+
+def test_warps_equal_a_loop_over_frames() -> None:
+    features, frames = example()
+    warped = warp_time(features, frames, SEEDS, farthest=3)
+    assert torch.equal(warped[:, 20:], features[:, 20:])
+    pairs = [(origin, target) for origin in range(3, 17) for target in range(origin - 2, origin + 4)]
+    expected = torch.stack([torch.einsum("ts,bsf->btf", reference_warp(20, *pair), features[:, :20]) for pair in pairs])
+    errors, found = (expected - warped[:, :20]).abs().amax(dim=(2, 3)).min(dim=0)
+    assert float(errors.max()) < 1e-4
+    counts = torch.bincount(found, minlength=len(pairs)).view(14, 6)
+    moved = counts[:, [0, 1, 3, 4, 5]]  # where nothing moves all origins look alike
+    assert (moved.sum(dim=1) > 5).all()
+    assert (moved.sum(dim=0) > 40).all()
+    assert 40 < int(counts[:, 2].sum()) < 100
+
+
+def test_clips_too_short_to_warp_stay() -> None:
+    features, frames = example(rows=20, valid=6)
+    assert torch.equal(warp_time(features, frames, SEEDS[:20], farthest=3), features)
+    assert not torch.equal(warp_time(features, frames + 1, SEEDS[:20], farthest=3), features)
+
+
 def test_rows_depend_on_their_own_seed_only() -> None:
     features, frames = example(rows=4)
     frames = torch.tensor([20, 7, 30, 12])
 
     def augment(rows: Tensor, valid: Tensor, seeds: Tensor) -> Tensor:
         rows = mask_spectrogram(rows, valid, seeds, widest_bins=6, widest_frames=6, fill=FILL)
+        rows = warp_time(rows, valid, seeds, farthest=3)
         return shift_in_time(add_noise(rows, valid, seeds), valid, seeds)
 
     together = augment(features, frames, SEEDS[:4])

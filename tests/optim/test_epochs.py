@@ -42,8 +42,22 @@ def test_linear_and_cosine_start_at_one_and_end_near_zero() -> None:
     assert schedule(kind="cosine", total_steps=1)(1) == 1.0
 
 
+def test_a_floor_is_where_falling_schedules_end() -> None:
+    linear, cosine = (schedule(kind=kind, warmup_steps=20, floor=0.2) for kind in ("linear", "cosine"))
+    for made in (linear, cosine):
+        assert made(10) == 0.5  # the warm-up rises from 0
+        assert made(21) == 1.0
+        assert made(61) == pytest.approx(0.6)  # half way between 1 and the floor
+        assert made(101) == made(500) == pytest.approx(0.2)
+    assert linear(100) == pytest.approx(0.2 + 0.8 / 80)
+    assert cosine(41) == pytest.approx(0.2 + 0.8 * (0.5 + 0.5 * 2**-0.5))
+
+
 def test_wrong_schedules_are_explained() -> None:
     with pytest.raises(UserError, match="nearest: 'linear'"):
         schedule(kind="lineal")
     with pytest.raises(UserError, match="warm-up of 100 steps leaves nothing"):
         schedule(warmup_steps=100)
+    for wrong in ({"kind": "constant", "floor": 0.1}, {"kind": "cosine", "floor": 1.5}):
+        with pytest.raises(UserError, match=r"lr_floor is the share of the peak rate, in 0..1, .* found"):
+            schedule(**wrong)
