@@ -115,12 +115,28 @@ class Upstream(nn.Module):
         Raises:
             UserError: wrong rate, rank, dtype or lengths.
         """
+        return self.encode(*self.checked(waveforms, lengths, sample_rate))
+
+    def checked(
+        self, waveforms: Tensor | Sequence[Tensor], lengths: Tensor | None = None, sample_rate: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `encode` takes, of what `forward` takes."""
         check_rate(self, self.sample_rate, sample_rate)
         waveforms, lengths = check_waveforms(waveforms, lengths)
         shortest = self.min_samples
         if waveforms.shape[1] < shortest:
             waveforms = nn.functional.pad(waveforms, (0, shortest - waveforms.shape[1]))
-        return self.encode(waveforms, lengths.clamp(min=shortest))
+        return waveforms, lengths.clamp(min=shortest)
+
+    def with_classifier(self, weight: Tensor, bias: Tensor) -> "Upstream | None":
+        """Return a copy that has, as a fine-tuned model of its family does, a classifier of its own.
+
+        Args:
+            weight, bias: (C, D) and (C,), of class scores from the mean of the last hidden state over time.
+
+        None where the family, or this model, has no place for such a classifier.
+        """
+        return None
 
     def statistics_frontend(self) -> nn.Module | None:
         """Return the frontend whose corpus mean and std the model still needs before it can encode, or None."""

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 LINES = [
     ["commands"],
     ["probe", "finetune", "deploy", "extract", "report"],
-    ["hub", "tokenizer_hub"],
+    ["hub", "tokenizer_hub", "lineage"],
     ["train"],
     ["data"],
     ["upstream", "downstream", "registry", "configs"],

@@ -27,6 +27,12 @@ class Head(nn.Module):
         self.mix = LayerMix(num_states) if num_states else None
         self.head = head
 
+    @property
+    def mean_classifier(self) -> nn.Linear | None:
+        """The linear map from the mean of the last hidden state to class scores, where the head is no more than it."""
+        plain = self.mix is None and isinstance(self.head, MeanLinear) and self.head.norm is None
+        return self.head.classifier if plain else None
+
     def forward(self, hidden_states: list[Tensor], lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map the list of (B, T, D)."""
         mixed = hidden_states[-1] if self.mix is None else self.mix(torch.stack(hidden_states, dim=2))
@@ -63,16 +69,16 @@ def build_model(upstream: Upstream, task: DownstreamTask, *, layers: str, head: 
         upstream: stays as it is.
         task: gives the head, or the number of classes.
         layers: "last" or "mix".
-        head: "task" or "linear".
+        head: "task", "linear" or "mean" (see `MeanLinear`, with and without its LayerNorm).
         seed: of the head.
     """
-    if head == "linear" and not hasattr(task, "classes"):
-        raise UserError(f"finetuning.head=linear needs a task with classes, {task.name} has none; use head=task")
+    if head != "task" and not hasattr(task, "classes"):
+        raise UserError(f"finetuning.head={head} needs a task with classes, {task.name} has none; use head=task")
     own = copy.deepcopy(upstream).requires_grad_(True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if head == "linear":
-            inner: nn.Module = MeanLinear(upstream.hidden_size, len(task.classes))
+        if head == "task":
+            inner: nn.Module = task.head(upstream.hidden_size, upstream.downsample_rate)
         else:
-            inner = task.head(upstream.hidden_size, upstream.downsample_rate)
+            inner = MeanLinear(upstream.hidden_size, len(task.classes), norm=head == "linear")
     return FinetunedModel(own, Head(upstream.num_layers + 1 if layers == "mix" else 0, inner))

@@ -12,7 +12,7 @@ CHOICES = {
     "optimizer": ("adam", "adamw"),
     "schedule": KINDS,
     "layers": ("last", "mix"),
-    "head": ("task", "linear"),
+    "head": ("task", "linear", "mean"),
     "loss": ("task", "bce", "ce"),
     "select": ("dev", "last", "average"),
     "precision": PRECISIONS,

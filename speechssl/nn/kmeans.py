@@ -4,9 +4,8 @@ The cosine form is the initialisation of BEiT v2's quantiser (Peng et al., 2022,
 which BEATs uses as well: a fixed number of Lloyd iterations from distinct samples, means normalised, a mean without
 samples left as it is. There it runs on whatever the first batch holds, drawn from the global generator.
 
-In plain space codes begin with k-means++ (Arthur and Vassilvitskii, 2007) on a subset, and a mean without samples
-moves to the sample that is worst represented. Silent patches are many and equal: seeds drawn uniformly would hold
-most of them twice.
+In plain space codes begin with k-means++ (Arthur and Vassilvitskii, 2007) on a subset, and so does anew a mean that
+nobody chooses. Silent patches are many and nearly equal: seeds drawn uniformly would be silent more often than not.
 """
 
 import torch
@@ -99,13 +98,13 @@ def euclidean_kmeans(
         iterations: of assigning and averaging.
     """
     vectors = _checked(vectors)
-    means = _plus_plus(vectors[_some(len(vectors), SEEDING * num_codes, generator)], num_codes, generator)
+    samples = vectors[_some(len(vectors), min(len(vectors), SEEDING * num_codes), generator)]
+    means = _spread(samples, num_codes, generator)
     counts = vectors.new_zeros(num_codes)
     for _ in range(iterations):
-        codes = nearest(vectors, means, unit=False)
-        sums, counts = sums_by_code(vectors, codes, num_codes)
+        sums, counts = sums_by_code(vectors, nearest(vectors, means, unit=False), num_codes)
         means = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], means)
-        means = _reseeded(vectors, codes, means, counts)
+        means = _reseeded(samples, means, counts, generator)
     return means, counts.long()
 
 
@@ -121,30 +120,32 @@ def _some(total: int, wanted: int, generator: torch.Generator | None) -> Tensor:
     return order[torch.arange(wanted) % total] if wanted > total else order[:wanted]
 
 
-def _plus_plus(samples: Tensor, num_codes: int, generator: torch.Generator | None) -> Tensor:
-    """Return codes (V, d), each drawn with a probability that grows with the squared distance to those before."""
-    draws = torch.rand(num_codes, generator=generator, dtype=torch.float64).to(samples.device)
-    squares = samples.square().sum(dim=1)
-    index = (draws[0] * len(samples)).long()
-    chosen, distance = [index], torch.full_like(squares, torch.inf)
-    for draw in draws[1:]:
-        last = samples[index]
-        to_last = squares - 2 * (samples @ last) + last.square().sum()
-        distance = torch.minimum(distance, to_last.clamp(min=0))
-        distance[index] = 0  # rounding must not let a sample be drawn twice
-        total = distance.double().cumsum(0)
+def _spread(samples: Tensor, number: int, generator: torch.Generator | None, distance: Tensor | None = None) -> Tensor:
+    """Draw samples (number, d), each with a probability that grows with its squared distance to the codes before.
+
+    Args:
+        samples: (M, d).
+        number: of draws.
+        generator: on the CPU.
+        distance: (M,) squared, to the codes there are already; None where there are none.
+    """
+    draws = torch.rand(number, generator=generator, dtype=torch.float64).to(samples.device)
+    squares, chosen = samples.square().sum(dim=1), []
+    for draw in draws:
+        total = (torch.ones_like(squares) if distance is None else distance).double().cumsum(0)
         index = torch.searchsorted(total, draw * total[-1], right=True).clamp(max=len(samples) - 1)
         chosen.append(index)
+        last = samples[index]
+        to_last = (squares - 2 * (samples @ last) + last.square().sum()).clamp(min=0)
+        to_last[index] = 0  # rounding must not let a sample be drawn twice
+        distance = to_last if distance is None else torch.minimum(distance, to_last)
     return samples[torch.stack(chosen)]
 
 
-def _reseeded(vectors: Tensor, codes: Tensor, means: Tensor, counts: Tensor) -> Tensor:
-    """Move means without vectors to the vectors that are farthest from theirs."""
-    empty = (counts == 0).nonzero()[:, 0][: len(vectors)]
+def _reseeded(samples: Tensor, means: Tensor, counts: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Give means that no vector chose another beginning among the samples."""
+    empty = (counts == 0).nonzero()[:, 0]
     if len(empty) == 0:
         return means
-    error = torch.cat(
-        [(x - means[c]).square().sum(1) for x, c in zip(vectors.split(ROWS), codes.split(ROWS), strict=True)]
-    )
-    farthest = error.argsort(descending=True, stable=True)[: len(empty)]
-    return means.index_copy(0, empty, vectors[farthest])
+    distance = (samples - means[nearest(samples, means, unit=False)]).square().sum(dim=1)
+    return means.index_copy(0, empty, _spread(samples, len(empty), generator, distance))

@@ -7,7 +7,8 @@ from typing import Any
 
 from speechssl.data.cuts import Corpus
 from speechssl.files import digest, write_json
-from speechssl.interfaces import DownstreamTask
+from speechssl.finetune.model import Head
+from speechssl.interfaces import DownstreamTask, Upstream
 from speechssl.probe.outcome import Outcome
 from speechssl.probe.plan import TaskPlan
 from speechssl.probe.rows import PREDICTIONS, summarise, write_lines
@@ -124,13 +125,21 @@ def write_outcome(outcome: Outcome, folder: Path, row: dict[str, Any], classes: 
     """Write the predictions on test, and what was tested to `export/`.
 
     A head on frozen features is `model.safetensors` and `config.json`. A fine-tuned upstream is an exported folder that
-    `load_upstream` reads, with its head as `head.safetensors` and `head.json` beside it.
+    `load_upstream` reads, with its head as `head.safetensors` and `head.json` beside it; where its family has a place
+    for that head, the exported model has it as its classifier too.
     """
     write_lines(folder / PREDICTIONS, outcome.records)
     frozen, export = outcome.upstream is None, folder / "export"
     about = {name: row[name] for name in ("upstream_sha256", "config", "lr", "best_step")} | {"classes": classes}
     if outcome.upstream is not None:
         training = {name: row[name] for name in ("task", "protocol", "corpus", "view", "fold", "seed", "settings")}
-        export_upstream(outcome.upstream, export, training=training | about)
+        export_upstream(_with_head(outcome.upstream, outcome.head), export, training=training | about)
     write_tensors(export / ("model.safetensors" if frozen else "head.safetensors"), on_cpu(outcome.head.state_dict()))
     write_json(export / ("config.json" if frozen else "head.json"), {"format": FORMAT, **about})
+
+
+def _with_head(upstream: Upstream, head: Head) -> Upstream:
+    """Return a fine-tuned upstream with its head as a classifier of its own, or as it is where that cannot be."""
+    linear = head.mean_classifier
+    found = None if linear is None else upstream.with_classifier(linear.weight, linear.bias)
+    return upstream if found is None else found

@@ -94,7 +94,16 @@ def test_several_labels_per_clip(tones: Corpus, toy: Upstream, settings: Setting
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_recipes_beat_chance_on_a_gpu(task: DownstreamTask, toy: Upstream, settings: Settings) -> None:
-    recipe = settings(precision="bf16-mixed", frequency_mask=2, noise=True, mixup=0.2, select="average", average_from=6)
+    recipe = settings(
+        precision="bf16-mixed",
+        frequency_mask=2,
+        time_mask_share=0.2,
+        time_warp=2,
+        noise=True,
+        mixup=0.2,
+        select="average",
+        average_from=6,
+    )
     outcome = Finetuner(task, task.corpus, toy, recipe, device="cuda", max_seconds=20.0).run(Place(None, 0, "", {}))
     assert outcome.metrics["acc"] > 50
     assert next(outcome.upstream.parameters()).dtype == torch.float32

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from sklearn.cluster import KMeans
 
 from speechssl.errors import UserError
+from speechssl.nn import kmeans
 from speechssl.nn.kmeans import cosine_kmeans, euclidean_kmeans, nearest, sums_by_code
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "beats_tokenizer.pt"
@@ -70,6 +71,21 @@ def test_euclidean_form_finds_the_clusters() -> None:
         codes = nearest(vectors, means, unit=False)
         assert counts.tolist() == [25] * 40
         assert len({(int(a), int(b)) for a, b in zip(codes, labels, strict=True)}) == 40
+
+
+def test_means_without_vectors_move_to_where_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, labels = blobs(12, 10)
+    spread, calls = kmeans._spread, []
+
+    def first_all_equal(samples: torch.Tensor, number: int, *others: object) -> torch.Tensor:
+        calls.append(number)
+        return samples[:1].repeat(number, 1) if len(calls) == 1 else spread(samples, number, *others)
+
+    monkeypatch.setattr(kmeans, "_spread", first_all_equal)
+    means, _ = euclidean_kmeans(vectors, 12, torch.Generator().manual_seed(0))
+    codes = nearest(vectors, means, unit=False)
+    assert calls[:2] == [12, 11]
+    assert len({(int(a), int(b)) for a, b in zip(codes, labels, strict=True)}) == 12
 
 
 def test_euclidean_form_is_as_good_as_scikit_learn() -> None:

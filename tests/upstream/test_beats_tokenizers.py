@@ -286,9 +286,9 @@ def test_labels_do_not_depend_on_the_device_or_autocast(kind: str) -> None:
 
 
 def test_labels_do_not_depend_on_autocast() -> None:
-    for kind in ("random", "kmeans"):
-        tokenizer = made(kind)
-        cells, frames = tokenizer.spectrogram(*audio())
+    cells = torch.randn(4, 320, 128, generator=torch.Generator().manual_seed(0))
+    frames = torch.tensor([320] * 4)
+    for tokenizer in (RandomProjection(), made("kmeans")):
         expected = tokenizer.codes(cells, frames)
         with torch.autocast("cpu", torch.bfloat16):
             assert torch.equal(tokenizer.codes(cells, frames), expected)

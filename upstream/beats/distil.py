@@ -20,9 +20,7 @@ from torch import Tensor
 from speechssl.errors import UserError, nearest
 from speechssl.interfaces import Batch, BatchStream, PretrainTask
 from speechssl.metrics.codebook import count_codes, perplexity
-from speechssl.nn.frozen import Frozen
-from speechssl.nn.kmeans import cosine_kmeans
-from speechssl.nn.quantizer import DeadCodes
+from speechssl.nn import frozen, kmeans, quantizer
 from speechssl.upstream.beats.distilled import DistilledTokenizer
 from speechssl.upstream.beats.estimator import Estimator
 from speechssl.upstream.beats.model import Beats
@@ -72,11 +70,11 @@ class TokenizerDistillation(PretrainTask):
         if target != "hidden" and teacher.classifier is None:
             raise UserError(f"target={target} needs a fine-tuned teacher with a classifier, this one has none")
         self.student, self.target, self.beta, self.initial_vectors = tokenizer, target, beta, initial_vectors
-        self._teacher, self._agreed = Frozen(teacher), False
+        self._teacher, self._agreed = frozen.Frozen(teacher), False
         tokenizer.quantizer.decay = decay
         size = teacher.width if target == "hidden" else teacher.classifier.out_features
         self.estimator = Estimator(tokenizer, size, estimator_layers, estimator_head)
-        self.dead_codes = DeadCodes(tokenizer.num_codes, tokenizer.code_size, dead_code_reset_steps)
+        self.dead_codes = quantizer.DeadCodes(tokenizer.num_codes, tokenizer.code_size, dead_code_reset_steps)
         if tokenizer.spectrogram.known:
             self.check_statistics()
 
@@ -108,7 +106,7 @@ class TokenizerDistillation(PretrainTask):
         vectors, seed = self._gather_vectors(batches)
         self.train(training)
         generator = torch.Generator().manual_seed(seed)
-        codebook, counts = cosine_kmeans(vectors, self.student.num_codes, generator)
+        codebook, counts = kmeans.cosine_kmeans(vectors, self.student.num_codes, generator)
         self.student.quantizer.initialise(codebook, counts)
 
     @torch.no_grad()

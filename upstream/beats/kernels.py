@@ -9,7 +9,7 @@ where even the bias of a block is not made.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 BLOCK = {"cpu": 2**22}  # scores that are made at once: 16 MiB in float32
 BLOCK_ELSEWHERE = 2**27
+FEWEST_ROWS = 128  # queries of a block, where it can have them by holding fewer heads: products of fewer are slow
 LONG = 2048  # tokens (41 s) beyond which training makes scores again for the backward pass, and a GPU uses flex
 
 
@@ -46,16 +47,20 @@ def attend(
             return mixed
     plain = query.device.type == "cpu" and (learns or bool(dropout) or query.dtype != torch.float32)
     function = product_softmax_product if plain else fused
-    parts = []
-    for clips, blocks in _blocks(query):
-        rows = []
-        for block in blocks:
-            part = (query[clips, :, block], key[clips], value[clips])
-            gate = None if gates is None else gates[clips, :, block, None]
-            mask = None if keys is None else keys[clips, None, None, :]
-            rows.append(_block(function, learns and n > LONG, *part, gate, bias, (clips, block), mask, dropout))
-        parts.append(rows[0] if len(rows) == 1 else torch.cat(rows, dim=2))
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def part(clips: slice, heads: slice, rows: slice) -> Tensor:
+        inputs = (query[clips, heads, rows], key[clips, heads], value[clips, heads])
+        gate = None if gates is None else gates[clips, heads, rows, None]
+        mask = None if keys is None else keys[clips, None, None, :]
+
+        def run(query: Tensor, key: Tensor, value: Tensor, gate: Tensor | None) -> Tensor:
+            return function(query, key, value, gate, bias.block(clips, heads, rows), mask, dropout)
+
+        again = learns and n > LONG  # the backward pass makes the scores anew
+        return checkpoint(run, *inputs, gate, use_reentrant=False) if again else run(*inputs, gate)
+
+    clips, heads, rows = _slices(query)
+    return _join([_join([_join([part(c, h, r) for r in rows], 2) for h in heads], 1) for c in clips], 0)
 
 
 def fused(
@@ -80,9 +85,7 @@ def product_softmax_product(
     return weights.to(value.dtype) @ value
 
 
-def flex(
-    query: Tensor, key: Tensor, value: Tensor, gates: Tensor | None, bias: Bias, keys: Tensor | None
-) -> Tensor:
+def flex(query: Tensor, key: Tensor, value: Tensor, gates: Tensor | None, bias: Bias, keys: Tensor | None) -> Tensor:
     """Attend with flex_attention, which looks the bias up for each score; arguments as those of `attend`."""
     offsets, places, zero = bias.offsets, bias.places, bias.size - 1
 
@@ -110,30 +113,16 @@ def _flex(*arguments: Tensor | Bias | None) -> Tensor | None:
         return None
 
 
-def _blocks(query: Tensor) -> Iterator[tuple[slice, list[slice]]]:
-    """Yield slices over clips with their slices over queries; a block of both has a limited number of scores."""
+def _slices(query: Tensor) -> list[list[slice]]:
+    """Return slices over clips, heads and queries; a block of one of each has a limited number of scores."""
     B, H, n, _ = query.shape
     limit = BLOCK.get(query.device.type, BLOCK_ELSEWHERE)
-    clips, rows = max(1, limit // (H * n * n)), min(n, max(1, limit // (H * n)))
-    for first in range(0, B, clips):
-        yield slice(first, first + clips), [slice(start, min(n, start + rows)) for start in range(0, n, rows)]
+    clips = max(1, limit // (H * n * n))
+    heads = min(H, max(1, limit // (n * min(n, FEWEST_ROWS))))
+    rows = max(1, limit // (heads * n))
+    steps = ((B, clips), (H, heads), (n, rows))
+    return [[slice(start, min(size, start + step)) for start in range(0, size, step)] for size, step in steps]
 
 
-def _block(
-    function: Callable[..., Tensor],
-    again: bool,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    gate: Tensor | None,
-    bias: Bias,
-    where: tuple[slice, slice],
-    keys: Tensor | None,
-    dropout: float,
-) -> Tensor:
-    """Return `function` of one block; `again` computes it anew in the backward pass instead of keeping its scores."""
-
-    def run(query: Tensor, key: Tensor, value: Tensor, gate: Tensor | None) -> Tensor:
-        return function(query, key, value, gate, bias.block(*where), keys, dropout)
-
-    return checkpoint(run, query, key, value, gate, use_reentrant=False) if again else run(query, key, value, gate)
+def _join(parts: list[Tensor], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)

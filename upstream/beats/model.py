@@ -7,6 +7,9 @@ OpenBEATs (https://arxiv.org/abs/2507.14129). Differs from that code: padding is
 in training only; classifiers return logits.
 """
 
+import copy
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -176,15 +179,32 @@ class Beats(Upstream):
         counts = valid.sum(dim=1)
         return Features(folded, counts if self.frequency_pooling == "none" else -(-counts // BANDS))
 
-    def classify(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
-        """Return logits (B, C) of (B, S) waveforms with (B,) valid samples: the mean of those of all valid patches."""
-        states, valid = self._states(waveforms, lengths)
+    def classify(
+        self, waveforms: Tensor | Sequence[Tensor], lengths: Tensor | None = None, sample_rate: int | None = None
+    ) -> Tensor:
+        """Return logits (B, C), the mean of those of all valid patches, of what `forward` takes."""
+        states, valid = self._states(*self.checked(waveforms, lengths, sample_rate))
         total = (self._classified(states[-1]) * valid[..., None]).sum(dim=1)
         return self.classifier(total / valid.sum(dim=1, keepdim=True).clamp(min=1))
 
     def patch_logits(self, hidden: Tensor) -> Tensor:
         """Return logits (B, N, C) of the last hidden state (B, N, D)."""
         return self.classifier(self._classified(hidden))
+
+    def with_classifier(self, weight: Tensor, bias: Tensor) -> "Beats | None":
+        """See `Upstream`. The mean of all patches is that of all columns, unless a column counts that is valid in part.
+
+        Channels of bands of their own ("concat") fit no classifier of patches.
+        """
+        if self.frequency_pooling == "concat" or self.mask_rule != "exact":
+            return None
+        own = copy.deepcopy(self)
+        own.classifier = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], device=weight.device)
+        with torch.no_grad():
+            own.classifier.weight.copy_(weight)
+            own.classifier.bias.copy_(bias)
+        own.config = {**self.config, "num_classes": len(weight)}
+        return own
 
     def _classified(self, hidden: Tensor) -> Tensor:
         if self.classifier is None:

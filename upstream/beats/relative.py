@@ -65,23 +65,23 @@ class Bias:
         self.offsets, self.places = offsets.contiguous(), places
         B, n = (1, self.size) if places is None else places.shape
         # Made here for all layers where it is small; that of long recordings is made block by block.
-        self._whole = self._make(slice(None), slice(0, n)) if B * len(offsets) * n * n <= KEPT else None
+        self._whole = self._make(slice(None), slice(None), slice(0, n)) if B * len(offsets) * n * n <= KEPT else None
 
     @property
     def size(self) -> int:
         """N."""
         return (self.offsets.shape[1] + 1) // 2
 
-    def block(self, clips: slice, rows: slice) -> Tensor:
-        """Return the bias of some queries in some clips: (1, H, m, n), or (clips, H, m, n) with places."""
+    def block(self, clips: slice, heads: slice, rows: slice) -> Tensor:
+        """Return the bias of some queries: (1, heads, m, n), or (clips, heads, m, n) with places."""
         if self._whole is None:
-            return self._make(clips, rows)
-        return self._whole[slice(None) if self.places is None else clips, :, rows]
+            return self._make(clips, heads, rows)
+        return self._whole[slice(None) if self.places is None else clips, heads, rows]
 
-    def _make(self, clips: slice, rows: slice) -> Tensor:
-        N = self.size
+    def _make(self, clips: slice, heads: slice, rows: slice) -> Tensor:
+        N, offsets = self.size, self.offsets[heads]
         if self.places is None:  # the row of query i is the window of N offsets that starts at N - 1 - i
-            return self.offsets[:, N - rows.stop : 2 * N - 1 - rows.start].unfold(1, N, 1).flip(1)[None]
+            return offsets[:, N - rows.stop : 2 * N - 1 - rows.start].unfold(1, N, 1).flip(1)[None]
         places = self.places[clips]
         index = places[:, None, :] - places[:, rows, None] + (N - 1)
-        return self.offsets.T[index].permute(0, 3, 1, 2)
+        return offsets.T[index].permute(0, 3, 1, 2)
