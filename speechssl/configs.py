@@ -35,6 +35,7 @@ OPEN_NODES = (
     "options",
     "settings",
 )  # constructor arguments: checked against the signature, not the YAML
+PLAIN_WITH_EQUALS = r"[^\s'\"\[\]{}(),\\]*=[^\s'\"\[\]{}(),\\]*"
 SWITCHES = {"finetuning": "finetune"}  # group: the key that switches it on
 PRESETS = {  # verb: folder of its presets in a family's, and the groups that they may set
     "benchmark": ("finetune", ("finetuning", "settings", "task")),
@@ -192,8 +193,14 @@ def _groups(verb: str, overrides: list[str]) -> tuple[list[str], list[str]]:
         elif (CONF / key).is_dir():
             groups.append(text)
         else:
-            rest.append(text)
+            rest.append(_quoted(text))
     return groups, rest
+
+
+def _quoted(text: str) -> str:
+    """Quote a plain value with a "=" in it, where Hydra's grammar would stop: folders of results have such names."""
+    key, _, value = text.partition("=")
+    return f'{key}="{value}"' if re.fullmatch(PLAIN_WITH_EQUALS, value) else text
 
 
 def trainable() -> list[str]:

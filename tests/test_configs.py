@@ -117,3 +117,9 @@ def test_a_folder_beside_the_families_is_no_group(monkeypatch: pytest.MonkeyPatc
     (tmp_path / "data").mkdir()
     monkeypatch.setattr(speechssl.upstream, "__path__", [str(tmp_path / "upstream")])
     assert configs.compose("pretrain", ["upstream=tera/debug", "data=d", "run_dir=r"]).data == "d"
+
+
+@pytest.mark.parametrize("value", ["runs/ks/base+finetune=beats_esc50-seed0/export", "a=b=c", "=", "'a=b'", '"a=b"'])
+def test_values_may_hold_equals_signs(value: str) -> None:
+    given = ["family=beats", f"source={value}", "out=plain"]
+    assert configs.compose("convert", given).source == value.strip("'\"")
