@@ -19,8 +19,9 @@ from torch import Tensor
 from speechssl import configs, registry
 from speechssl.upstream.beats import Beats
 from speechssl.upstream.beats.attention import GatedAttention
+from speechssl.upstream.beats.encoder import Stack
 from speechssl.upstream.beats.layers import Layer
-from speechssl.upstream.beats.relative import bucket
+from speechssl.upstream.beats.relative import RelativeBias, bucket
 
 TOLERANCE = 1e-4  # absolute difference of the outputs in float32
 GUARD = 32.0  # what scores are divided by before their maximum is subtracted
@@ -39,16 +40,19 @@ class MaterialisedBias:
         tokens = F.conv2d(cells[:, None], kernel, stride=16).flatten(2).transpose(1, 2)
         tokens = upstream.projection(upstream.embedding_norm(tokens))
         x = encoder.norm(tokens + encoder.positions(tokens))
-        x = F.dropout(x, encoder.dropout, upstream.training).transpose(0, 1)
-        N, B = x.shape[:2]
-        bias = self.bias(N).repeat(B, 1, 1, 1).flatten(0, 1)  # (B * H, N, N)
-        for layer in encoder.stack.layers:
+        return self.stack(encoder.stack, F.dropout(x, encoder.dropout, upstream.training))
+
+    def stack(self, stack: Stack, x: Tensor) -> Tensor:
+        """Return the last state (B, N, D) of (B, N, D)."""
+        B, N = x.shape[:2]
+        bias = self.bias(stack.bias, N).repeat(B, 1, 1, 1).flatten(0, 1)  # (B * H, N, N)
+        x = x.transpose(0, 1)
+        for layer in stack.layers:
             x = self.layer(layer, x, bias)
         return x.transpose(0, 1)
 
-    def bias(self, size: int) -> Tensor:
+    def bias(self, table: RelativeBias, size: int) -> Tensor:
         """Return (1, H, N, N)."""
-        table = self.upstream.encoder.stack.bias
         place = torch.arange(size)
         index = bucket(place[None, :] - place[:, None], len(table.table), table.max_distance)
         return F.embedding(index.to(table.table.device), table.table).permute(2, 0, 1)[None]

@@ -2,7 +2,7 @@
 # ESC-10 and FSDD: three iterations of BEATs-tiny without labels on a CPU, each probed frozen on sounds, words and voices.
 #
 #   bash recipes/esc10_fsdd/run.sh [out=runs/esc10_fsdd] [source=FOLDER] [fsdd=FOLDER] [seeds="1 2 3"] [iterations=3]
-#     [steps=2000] [tokenizer_steps=1000] [kmeans=1] [jobs=2] [precision=...] [dry=1]
+#     [steps=1500] [tokenizer_steps=500] [kmeans=1] [jobs=2] [precision=...] [dry=1]
 #
 # source, fsdd: copies of ESC-10 and of the Free Spoken Digit Dataset; unset, those of SPEECHSSL_DATA are used, and
 # without that the corpora are downloaded. steps, tokenizer_steps: of each encoder and of each distilled tokenizer.
@@ -12,7 +12,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 source "$root/recipes/common.sh"
-out=runs/esc10_fsdd source=null fsdd=null seeds="1 2 3" iterations=3 steps=2000 tokenizer_steps=1000 kmeans=0
+out=runs/esc10_fsdd source=null fsdd=null seeds="1 2 3" iterations=3 steps=1500 tokenizer_steps=500 kmeans=0
 jobs=$(nproc) precision=32-true dry=0
 if grep -qs -m1 -E 'avx512_bf16|amx_bf16' /proc/cpuinfo; then precision=bf16-mixed; fi
 read_arguments "out= source= fsdd= seeds= iterations= steps= tokenizer_steps= kmeans= jobs= precision= dry=" "$@"
@@ -23,14 +23,16 @@ export OMP_NUM_THREADS=1
 sounds=$out/esc10 digits=$out/fsdd logs=$out/logs
 if [[ $dry != 1 ]]; then mkdir -p "$logs"; fi
 
-# pretraining NAME SEED KEY=VALUE...: a line for `together`. Crops of 2.575 s are 256 frames, 16 columns of patches.
+# pretraining NAME SEED KEY=VALUE...: a line for `together`. Crops of 1.945 s are 193 frames, 12 columns of patches.
 pretraining() {
   local name=$1-$2 seed=$2
   shift 2
-  queue "$name" speechssl pretrain upstream=beats/tiny upstream.mean=null upstream.std=null "data=[$sounds,$digits]" \
-    "run_dir=$out/$name" "seed=$seed" optim.lr=1e-3 'optim.betas=[0.9,0.98]' trainer.crop_seconds=2.575 \
+  queue "$name" speechssl pretrain upstream=beats/tiny upstream.mean=null upstream.std=null upstream.dropout=0 \
+    upstream.attention_dropout=0 task.num_codes=256 task.code_size=64 task.predictor_layers=1 \
+    task.predictor_convolution=true task.estimator_layers=1 task.dead_code_reset_steps=15 "data=[$sounds,$digits]" \
+    "run_dir=$out/$name" "seed=$seed" optim.lr=1e-3 'optim.betas=[0.9,0.98]' trainer.crop_seconds=1.945 \
     trainer.max_seconds=32 "trainer.precision=$precision" trainer.num_workers=0 trainer.num_threads=1 \
-    trainer.eval_every=500 trainer.save_every=250 "$@"
+    trainer.eval_every=0 trainer.save_every=250 "$@"
 }
 
 # encoder RUN NUMBER: the folder of a run's encoder, whatever the number of its stage.
