@@ -7,10 +7,11 @@ of `beats_forward.py`, zeros put between by an index that undoes a shuffle, labe
 hidden ones are selected, AdamW that is not fused. Filled with zeros on both sides, where OpenBEATs learns the filling.
 
 Before anything is timed, labels, losses and gradients are compared on the same hidden patches, with ours encoding
-neighbours too; what is timed is ours as it trains, at true distances.
+neighbours too. What is timed is ours as it trains, at true distances ("grid"), for which the positions are convolved
+over whole clips, four times as long; `--positions compact` times it with the same mathematics as the other side.
 
-Run: python benchmarks/beats_step.py [--size tiny|base --precision fp32|bf16 --clips 0 --seconds 0 --threads 1
-     --device cpu|cuda --rounds 9 --json OUT], where 0 is what the size has in SIZES
+Run: python benchmarks/beats_step.py [--size tiny|base --precision fp32|bf16 --positions grid|compact --clips 0
+     --seconds 0 --threads 1 --device cpu|cuda --rounds 9 --json OUT], where 0 is what the size has in SIZES
 """
 
 import copy
@@ -161,13 +162,13 @@ def _difference(expected: Tensor, found: Tensor) -> float:
 
 
 def main() -> None:
-    options = {"size": "tiny", "precision": "fp32", "device": "cpu"}
+    options = {"size": "tiny", "precision": "fp32", "positions": "grid", "device": "cpu"}
     given = arguments(__doc__.splitlines()[0], clips=0, seconds=0.0, **options)
     usual = SIZES[given.size]
     given.clips, given.seconds = given.clips or usual[0], given.seconds or usual[1]
     torch.manual_seed(0)
     upstream = registry.build_upstream("beats", configs.load("upstream", f"beats/{given.size}")[1])
-    task = BeatsPretraining(upstream).to(given.device)
+    task = BeatsPretraining(upstream, positions=given.positions).to(given.device)
     unhide(task)
     theirs, ours = Eager(task), Ours(task)
     batch = testing.make_batch([round(16000 * given.seconds)] * given.clips).to(given.device)
@@ -184,7 +185,12 @@ def main() -> None:
     sides = {"public arrangement, eager": lambda: timed(theirs), "speechssl": lambda: timed(ours)}
     seconds = interleave(sides, given.rounds)
     clips = f"{given.clips} x {given.seconds:g} s"
-    report(f"BEATs {given.size} step, {clips}, {given.precision} on {given.device}", seconds, equality, given)
+    report(
+        f"BEATs {given.size} step ({given.positions}), {clips}, {given.precision} on {given.device}",
+        seconds,
+        equality,
+        given,
+    )
 
 
 if __name__ == "__main__":

@@ -21,12 +21,6 @@ def num_tokens(frames: Tensor) -> Tensor:
     return BANDS * (frames // PATCH).clamp(min=0)
 
 
-def exact_valid(lengths: Tensor, size: int) -> Tensor:
-    """Return (B, size) bool, True on patches made of whole frames of audio, for (B,) lengths in samples."""
-    frames = 1 + (lengths - WINDOW).div(HOP, rounding_mode="floor")
-    return torch.arange(size, device=lengths.device) < num_tokens(frames)[:, None]
-
-
 def official_frames(lengths: Tensor, padded_samples: int, frames: int) -> Tensor:
     """Return (B, frames) bool, True on what the published code takes for audio frames.
 

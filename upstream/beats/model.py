@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from speechssl.errors import UserError, nearest
 from speechssl.interfaces import Features, Upstream
 from speechssl.upstream.beats.encoder import Encoder, Stack
-from speechssl.upstream.beats.masks import BANDS, HOP, PATCH, RULES, WINDOW, exact_valid, num_tokens, official_valid
-from speechssl.upstream.beats.spectrogram import AUDIOSET, NUM_MELS, Spectrogram
+from speechssl.upstream.beats.masks import BANDS, HOP, PATCH, RULES, WINDOW, num_tokens
+from speechssl.upstream.beats.patches import picture, to_patches
+from speechssl.upstream.beats.spectrogram import AUDIOSET, Spectrogram
 
 POOLINGS = ("mean", "concat", "none")
 
@@ -127,11 +128,6 @@ class Beats(Upstream):
             nn.init.normal_(self.classifier.weight, std=0.02)
             nn.init.zeros_(self.classifier.bias)
 
-    @property
-    def mask_value(self) -> float:
-        """What a cell of value 0 becomes: SpecAugment masks before the normalisation."""
-        return self.spectrogram.zero
-
     def statistics_frontend(self) -> nn.Module | None:
         return None if self.spectrogram.known else self.spectrogram.fbank
 
@@ -143,16 +139,8 @@ class Beats(Upstream):
         return num_tokens(frames)
 
     def patches(self, cells: Tensor) -> Tensor:
-        """Return (B, N, 256) patches of a normalised spectrogram (B, T, 128), inside a patch time slow and mel fast.
-
-        Raises:
-            UserError: another number of mel bins.
-        """
-        if cells.dim() != 3 or cells.shape[2] != NUM_MELS:
-            raise UserError(f"expected spectrograms (B, T, {NUM_MELS}), found shape {tuple(cells.shape)}")
-        B, columns = cells.shape[0], cells.shape[1] // PATCH
-        cut = cells[:, : PATCH * columns].reshape(B, columns, PATCH, BANDS, PATCH)
-        return cut.transpose(2, 3).reshape(B, BANDS * columns, PATCH * PATCH)
+        """Return (B, N, 256) patches of a normalised spectrogram (B, T, 128), inside a patch time slow and mel fast."""
+        return to_patches(cells)
 
     def embed(self, patches: Tensor) -> Tensor:
         """Return (B, n, D) of any patches (B, n, 256)."""
@@ -213,16 +201,7 @@ class Beats(Upstream):
 
     def _states(self, waveforms: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the states of all tokens, and which are valid by the model's mask rule."""
-        samples = waveforms.shape[1]
-        if self.mask_rule == "exact":
-            cells, frames = self.spectrogram(waveforms, lengths)
-            size = BANDS * (cells.shape[1] // PATCH)
-            return self.token_states(self.augmented(cells, frames), frames, exact_valid(lengths, size))
-        # The published code encodes the silence behind a clip as well, and takes some of it for audio.
-        inside = torch.arange(samples, device=lengths.device) < lengths[:, None]
-        cells, frames = self.spectrogram(waveforms * inside, torch.full_like(lengths, samples))
-        size = BANDS * (cells.shape[1] // PATCH)
-        valid = official_valid(lengths, samples, cells.shape[1], size)
+        cells, frames, valid = picture(self.spectrogram, waveforms, lengths, self.mask_rule)
         return self.token_states(self.augmented(cells, frames), frames, valid)
 
     def _fold(self, states: Tensor, valid: Tensor) -> Tensor:

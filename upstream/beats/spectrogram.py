@@ -30,34 +30,27 @@ class Spectrogram(nn.Module):
         self.measured = mean is None
         self.register_buffer("mean", torch.tensor(mean if mean is not None else 0.0))
         self.register_buffer("std", torch.tensor(std if std is not None else 0.0))
-        self._zero: float | None = None
+        self._known = False
 
     @property
     def known(self) -> bool:
         """Whether mean and std are there."""
-        return self._zero is not None or bool(self.std > 0)
-
-    @property
-    def zero(self) -> float:
-        """What a cell of value 0 becomes."""
-        if self._zero is None:  # looked up once: on a GPU that waits for the device
-            if not self.known:
-                return 0.0
-            self._zero = float(-self.mean / (STD_FACTOR * self.std))
-        return self._zero
+        if not self._known:  # looked up until they are: on a GPU that waits for the device
+            self._known = bool(self.std > 0)
+        return self._known
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Take per-channel statistics (F,) of the fbank and keep mean and std over all cells."""
         mean, variance = torch.as_tensor(mean).double(), torch.as_tensor(std).double().square()
         self.mean.fill_(float(mean.mean()))
         self.std.fill_(float((variance.mean() + mean.var(correction=0)).sqrt()))
-        self._zero = None
+        self._known = False
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
         """Take mean and std from the weights only where none were given: a setting wins over a file."""
         given = {} if self.measured else {prefix + name: getattr(self, name) for name in ("mean", "std")}
         super()._load_from_state_dict(state | given, prefix, *others)
-        self._zero = None
+        self._known = False
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return (B, T, 128) in float32, 0 beyond the valid frames, and (B,) valid frames.
