@@ -6,6 +6,7 @@ from; one that is there returns at once when the same command is run again, so t
 interrupted, and may be extended by further stages. `lineage.json` and `lineage.md` tell the whole story.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from speechssl.train.lineage_table import lineage_table
 from speechssl.train.seeding import derived_seed
 from speechssl.train.settings import check_settings, plain
 
+LOGGER = logging.getLogger(__name__)
 FORMAT = 1  # of stage.json and lineage.json
 RECORD = "stage.json"
 LABELS = "labels"
@@ -111,6 +113,7 @@ def run_stages(
         if (folder / RECORD).is_file():
             records[stage.name] = _known(folder, settings, above)
         else:
+            LOGGER.info("stage %s of %d: %s", folder.name.partition("-")[0], len(stages), stage.name)
             parents = {name: _parent(name, folders[name], records[name], open_left) for name in stage.parents}
             facts = execute(stage, folder, parents)
             records[stage.name] = _record(stage, folder, settings, above, facts)

@@ -12,6 +12,7 @@ from torch import Tensor
 from speechssl import configs, registry, testing
 from speechssl.errors import UserError
 from speechssl.upstream.beats import Beats, convert, masks
+from speechssl.upstream.beats.patches import picture
 from speechssl.upstream.beats.relative import bucket
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
