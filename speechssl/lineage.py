@@ -1,7 +1,6 @@
 """What a stage of a pretraining starts from: what earlier stages left, and a teacher that is given."""
 
 from pathlib import Path
-from typing import Any
 
 from speechssl.data.labels import StoredLabels
 from speechssl.errors import UserError
@@ -9,10 +8,8 @@ from speechssl.files import read_json
 from speechssl.hub import load_upstream, weights_sha256
 from speechssl.interfaces import Parent, Tokenizer, Upstream
 from speechssl.tokenizer_hub import load_tokenizer
-from speechssl.train.checkpoint import find_export
+from speechssl.train.initial import labels_seen
 from speechssl.train.stages import LABELS
-
-HEAD = "head.json"  # beside a fine-tuned upstream
 
 
 def open_left(folder: Path) -> Upstream | Tokenizer | StoredLabels:
@@ -35,13 +32,5 @@ def load_teacher(name: str, family: str) -> Parent:
     upstream = load_upstream(name)
     if upstream.family != family:
         raise UserError(f"teacher={name} is of the family {upstream.family}, but {family} is to be trained")
-    return Parent(name, upstream, weights_sha256(upstream), {"labels_seen": labels_seen(name, upstream)})
-
-
-def labels_seen(name: str, upstream: Upstream) -> bool | None:
-    """Return whether labels took part in a model's training; None where nobody knows."""
-    folder = find_export(Path(name)) if Path(name).is_dir() else None
-    if getattr(upstream, "classifier", None) is not None or (folder is not None and (folder / HEAD).is_file()):
-        return True
-    training: dict[str, Any] = {} if folder is None else read_json(folder / "config.json").get("training", {})
-    return training.get("labels_seen")
+    classifies = getattr(upstream, "classifier", None) is not None
+    return Parent(name, upstream, weights_sha256(upstream), {"labels_seen": classifies or labels_seen(name)})

@@ -8,6 +8,8 @@ from speechssl.errors import UserError
 from speechssl.files import read_json
 from speechssl.hub import check_description, load_exported, load_weights
 from speechssl.interfaces import Tokenizer
+from speechssl.testing import give_statistics, speech_like
+from speechssl.train.checkpoint import export_tokenizer
 
 WEIGHTS = "tokenizer.safetensors"
 
@@ -69,6 +71,39 @@ def _place(name: str, checkpoint: str | Path | None) -> tuple[str, Path]:
     if not file:
         raise UserError(f"{family} comes without a trained tokenizer; give a run directory or {family}:FILE")
     return family, Path(file)
+
+
+def is_tokenizer(family: str, source: Path) -> bool:
+    """Return whether a published file, or an exported folder (not a whole run), holds a tokenizer."""
+    if source.is_dir():
+        return (source / WEIGHTS).is_file() or (source / "export" / WEIGHTS).is_file()
+    published = getattr(registry.module("upstream", family), "PUBLISHED", None)
+    return hasattr(published, "holds_tokenizer") and published.holds_tokenizer(source)
+
+
+def convert_tokenizer(family: str, source: Path, out: Path) -> tuple[Path, int]:
+    """Write a published tokenizer as an exported folder, or a folder as a published file.
+
+    Returns:
+        The file with the tensors, and how many labels of some audio differ after reading it again.
+
+    Raises:
+        UserError: a tokenizer that the family publishes no layout for.
+    """
+    before = load_tokenizer(family, checkpoint=source)
+    if source.is_dir():
+        published = registry.module("upstream", family).PUBLISHED
+        if before.kind not in published.TOKENIZERS_WRITTEN:
+            raise UserError(f"{source} holds a {before.kind} tokenizer, which {family} publishes no file layout for")
+        published.write_tokenizer(before, out)
+        written = out
+    else:
+        written = export_tokenizer(before, out) / WEIGHTS
+    waveforms = speech_like([16000, 11111])
+    after = load_tokenizer(family, checkpoint=out)
+    for tokenizer in (before, after):
+        give_statistics(tokenizer)
+    return written, int((before.tokenize(waveforms) != after.tokenize(waveforms)).sum())
 
 
 def _from_folder(folder: Path, family: str, overrides: dict[str, Any]) -> Tokenizer:

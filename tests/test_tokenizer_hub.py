@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import speechssl
-from speechssl import registry, testing
+from speechssl import configs, registry, testing
+from speechssl.commands.main import dispatch
 from speechssl.errors import UserError
 from speechssl.hub import load_upstream
 from speechssl.interfaces import Tokenizer
@@ -164,3 +165,20 @@ def test_a_family_that_does_not_fit(run: Path) -> None:
 def test_the_name_costs_nothing_until_it_is_used() -> None:
     code = "import sys, speechssl; assert 'torch' not in sys.modules; speechssl.load_tokenizer; speechssl.load_upstream"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_convert_command_keeps_the_codebook(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    published = registry.module("upstream", "beats").PUBLISHED
+    config = configs.load("upstream", "beats/debug")[1]
+    trained = registry.build_tokenizer("beats", "distilled", {"upstream": config, "num_codes": 16, "code_size": 8})
+    trained.quantizer.initialise(torch.randn(16, 8), torch.ones(16))
+    published.write_tokenizer(trained, tmp_path / "tokenizer.pt")
+    dispatch(["convert", "family=beats", f"source={tmp_path / 'tokenizer.pt'}", f"out={tmp_path / 'ours'}"])
+    dispatch(["convert", "family=beats", f"source={tmp_path / 'ours'}", f"out={tmp_path / 'back.pt'}"])
+    assert capsys.readouterr().out.count("0 labels differ") == 2
+    first, second = (torch.load(tmp_path / name, weights_only=True)["model"] for name in ("tokenizer.pt", "back.pt"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    export_tokenizer(registry.build_tokenizer("beats", "random", {"num_codes": 16}), tmp_path / "random")
+    with pytest.raises(UserError, match="holds a random tokenizer, which beats publishes no file layout for"):
+        dispatch(["convert", "family=beats", f"source={tmp_path / 'random'}", f"out={tmp_path / 'random.pt'}"])

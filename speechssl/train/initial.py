@@ -14,6 +14,7 @@ from speechssl.interfaces import PretrainTask
 from speechssl.train.checkpoint import UPSTREAM_PREFIX, find_export, load_checkpoint, newest_checkpoint
 
 LOGGER = logging.getLogger(__name__)
+HEAD = "head.json"  # beside a fine-tuned upstream
 
 
 @dataclass
@@ -66,6 +67,24 @@ def initialise(task: PretrainTask, source: str) -> Taken:
     task.load_state_dict({name: found[name] for name in report.taken}, strict=False)
     LOGGER.info("%s", report)
     return report
+
+
+def labels_seen(source: str) -> bool | None:
+    """Return whether labels took part in the training of a model, or of any model it descends from.
+
+    True for a fine-tuned one, what its lineage says for one of ours, None where nobody knows: a published file.
+    """
+    folder = find_export(Path(source)) if Path(source).is_dir() else None
+    if folder is None:
+        return None
+    if (folder / HEAD).is_file():
+        return True
+    return read_json(folder / "config.json").get("training", {}).get("labels_seen")
+
+
+def either(first: bool | None, second: bool | None) -> bool | None:
+    """Return whether one of two models has seen labels; None where that is not known."""
+    return True if first or second else None if None in (first, second) else False
 
 
 def _refuse_another_model(task: PretrainTask, found: dict[str, Tensor], report: Taken) -> None:

@@ -13,7 +13,7 @@ from speechssl.interfaces import BatchStream, Labelling, Parent, PretrainTask, S
 from speechssl.optim.groups import decay_groups
 from speechssl.optim.schedule import WarmupLinear
 from speechssl.train.checkpoint import export_tokenizer, export_upstream
-from speechssl.train.initial import initialise
+from speechssl.train.initial import either, initialise, labels_seen
 from speechssl.train.labelling import label_corpus
 from speechssl.train.loop import Trainer
 from speechssl.train.representation import rank_of
@@ -82,6 +82,8 @@ class Pretraining:
         )
         summary = {name: value for name, value in last.items() if name not in ("rate", "data_wait")}
         facts = {**summary, **task.facts()}
+        if self._init_from(stage) is not None and "labels_seen" in facts:
+            facts["labels_seen"] = either(facts["labels_seen"], labels_seen(self.init_from))
         if trainer.writes:
             facts["effective_rank"] = rank_of(task.upstream, self.corpus)
             about = {"seed": self.seed, "corpus": self.corpus.name, "fingerprint": self.corpus.fingerprint}

@@ -65,6 +65,7 @@ LAYER = {
 }
 QUANTIZER = {"quantize.embedding.weight": "quantizer.codebook", "quantize.cluster_size": "quantizer.cluster_size"}
 PARTS = ("weight", "bias")
+TOKENIZERS_WRITTEN = ("distilled",)  # kinds that there is a published layout for
 TABLE = "self_attn.relative_attention_bias.weight"
 
 
@@ -105,6 +106,11 @@ def write(upstream: Beats, path: str | Path, task: nn.Module | None = None) -> N
         task: left out; the layout has no place for what only pretraining needs.
     """
     _save(_cfg(upstream), _published_state(upstream), path)
+
+
+def holds_tokenizer(path: str | Path) -> bool:
+    """Return whether a published file is a tokenizer: an encoder with a codebook."""
+    return "quantize.embedding.weight" in _content(path)[1]
 
 
 def read_tokenizer(path: str | Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
