@@ -1,11 +1,10 @@
 """Ways to compute attention with a gated bias; `attend` takes the one that suits device, precision and length.
 
 Everywhere the scores of a batch are made block by block, so that memory stays bounded for recordings of any length, and
-on a CPU inside the caches. Of 10 s clips (N = 496) one core of a CPU attends 1.4 times as fast in blocks as at once in
-inference, 2.4 times in training. There, SDPA is the fastest form in float32 without gradients; with them it falls back
-to several passes over the scores, and its bfloat16 kernel is slower than the float32 one, so that a product, a softmax
-in float32 and a product are faster. On a GPU it is SDPA, and flex_attention for long recordings without gradients,
-where even the bias of a block is not made.
+on a CPU inside the caches. There, SDPA is the fastest form in float32 without gradients; with them it falls back to
+several passes over the scores, and its bfloat16 kernel is slower than the float32 one, so that a product, a softmax in
+float32 and a product are faster. On a GPU it is SDPA, and flex_attention for long recordings without gradients, where
+even the bias of a block is not made.
 """
 
 import logging
