@@ -81,8 +81,8 @@ def stages(
     Raises:
         UserError: unknown names, or no iterations.
     """
-    if iterations < 1:
-        raise UserError(f"iterations expects at least 1, found {iterations}")
+    if not isinstance(iterations, int) or iterations < 1:
+        raise UserError(f"iterations expects a whole number, at least 1, found {iterations!r}")
     if tokenizer not in FIRST:
         hint = nearest(tokenizer, FIRST)
         raise UserError(f"unknown first tokenizer {tokenizer!r}; known: {', '.join(FIRST)}{hint}")
