@@ -44,14 +44,16 @@ def plan(out: Path, upstream: str, minutes: float, seed: int) -> list[list[str]]
     """Return the commands; corpus, steps and learning grid shrink with the minutes.
 
     What a family trains within them is in the file `demo.yaml` of its folder: size, steps, keys to pretrain with, and
-    where they are needed keys of the untrained model (`untrained`) and of the tasks (`benchmark`, a list per task).
+    where they are needed further numbers that shrink (`scaled`), keys of the untrained model (`untrained`) and of the
+    tasks (`benchmark`, a list per task).
     """
     share = min(1.0, minutes / FULL)
     corpus, trained, untrained = out / "corpus", out / "pretrained", out / "untrained"
     name, recipe = configs.demo(upstream)
     steps = max(20, round(recipe["steps"] * minutes / FULL))
     speakers = max(6, round(30 * share))
-    pretrain = ["pretrain", f"upstream={name}", f"data={corpus}", f"seed={seed}", *recipe["pretrain"]]
+    scaled = [f"{key}={max(10, round(most * minutes / FULL))}" for key, most in recipe.get("scaled", {}).items()]
+    pretrain = ["pretrain", f"upstream={name}", f"data={corpus}", f"seed={seed}", *recipe["pretrain"], *scaled]
     every = max(10, steps // 5)
     systems = f"{{fbank_no_cmvn: fbank_no_cmvn, untrained: {untrained}, pretrained: {trained}}}"
     bench = ["benchmark", f"upstream={systems}", f"run_dir={out}"]

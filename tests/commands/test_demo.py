@@ -30,6 +30,11 @@ def test_more_minutes_mean_more_steps() -> None:
     assert steps[0] < steps[1] < steps[2]
 
 
+def test_numbers_of_a_family_shrink_with_the_minutes() -> None:
+    whole, half = (demo.plan(Path("o"), "beats", minutes, 0)[2] for minutes in (5.0, 2.5))
+    assert int(value(whole, "task.tokenizer_steps")) == 2 * int(value(half, "task.tokenizer_steps"))
+
+
 def test_every_family_that_pretrains_has_a_demo() -> None:
     assert configs.trainable() == FAMILIES
     assert demo.plan(Path("o"), "tera", 5.0, 0) == demo.plan(Path("o"), "tera/tiny", 5.0, 0)

@@ -135,7 +135,8 @@ def _rank(rank: int, port: int, folder: str) -> None:
     distributed.destroy_process_group()
 
 
-def test_two_ranks_with_half_batches_equal_one(tmp_path: Path) -> None:
+def test_two_ranks_with_half_batches_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))  # where the new processes find this file
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
