@@ -88,8 +88,9 @@ def test_the_lineage_tells_where_everything_comes_from(trained: Path, corpus: Pa
         ]
     assert len(known) == 5
     assert all(entry["facts"]["labels_seen"] is False for entry in stages.values())
-    statistics = [stages[name]["facts"]["statistics"] for name in ("tokenizer-1", "encoder-1", "encoder-2")]
-    assert statistics[0] == statistics[1] == statistics[2]
+    statistics = [entry["facts"]["statistics"] for entry in stages.values()]
+    assert all(found == statistics[0] for found in statistics)
+    assert all(entry["settings"]["data"]["fingerprint"] == content["data_fingerprint"] for entry in stages.values())
     assert stages["tokenizer-2"]["facts"]["teacher"]["sha256"] == stages["encoder-1"]["sha256"]
     assert 1 <= stages["labels-2"]["facts"]["codebook"]["perplexity"] <= 8
     assert {"dev_accuracy", "effective_rank"} <= stages["encoder-2"]["facts"].keys()

@@ -163,7 +163,8 @@ def _labels(number: int) -> Stage:
 
     def build(parents: dict[str, Parent]) -> Labelling:
         tokenizer = parents[source]
-        return Labelling(tokenizer.content, tokenizer.sha256, {"labels_seen": tokenizer.facts.get("labels_seen")})
+        known = {name: tokenizer.facts.get(name) for name in ("statistics", "labels_seen")}
+        return Labelling(tokenizer.content, tokenizer.sha256, known)
 
     return Stage(f"labels-{number}", build, [source], initialise=False)
 
