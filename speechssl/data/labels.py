@@ -1,8 +1,9 @@
 """Labels of a tokenizer for whole corpora: one or two bytes each, whole or absent, read through memory maps.
 
 `FOLDER/<split>/00000.npy` holds the labels of a shard's utterances one after the other, `00000.json` their ids and
-counts. `FOLDER/labels.json` is written last: which tokenizer made them, with which padding rule, of which corpus, and
-the hash of every shard.
+counts. `FOLDER/begun.json` says what shards are made from, so that those of two tokenizers never mix.
+`FOLDER/labels.json` is written last: which tokenizer made them, with which padding rule, of which corpus, and the hash
+of every shard.
 """
 
 import logging
@@ -21,11 +22,27 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 HEADER = "labels.json"
+BEGUN = "begun.json"  # what the shards that are there were made from
 
 
 def label_type(num_codes: int) -> np.dtype:
     """Return the smallest unsigned integer type that holds 0..num_codes - 1."""
     return np.dtype(np.uint8 if num_codes <= 2**8 else np.uint16 if num_codes <= 2**16 else np.uint32)
+
+
+def check_origin(folder: Path, origin: dict[str, str]) -> None:
+    """Raise UserError where shards of another tokenizer or corpus lie in a folder that was begun before."""
+    if (folder / BEGUN).is_file() and (before := read_json(folder / BEGUN)) != origin:
+        name = next(name for name in origin if before.get(name) != origin[name])
+        raise UserError(
+            f"{folder} was begun with another {name} ({before.get(name)}, now {origin[name]}); "
+            f"remove {folder} and run the same command again"
+        )
+
+
+def begin(folder: Path, origin: dict[str, str]) -> None:
+    """Note what the shards of a folder are made from."""
+    write_json(folder / BEGUN, origin)
 
 
 def write_shard(folder: Path, number: int, labels: dict[str, np.ndarray], num_codes: int) -> None:

@@ -31,17 +31,22 @@ def label_corpus(fabric: Fabric, work: Labelling, corpus: Corpus, folder: Path, 
     """Label the train and dev splits into `folder`; return what the lineage should tell.
 
     Raises:
-        UserError: labels that are nearly all the same.
+        UserError: labels that are nearly all the same, or a folder begun with another tokenizer or corpus.
     """
     tokenizer = work.tokenizer.to(fabric.device)
     tables = {split: corpus.table(split) for split in ("train", "dev") if split in corpus.splits}
     plan = [(split, number, rows) for split, table in tables.items() for number, rows in enumerate(shards(table))]
-    todo = [entry for entry in plan if not store.has_shard(folder / entry[0], entry[1])]
-    total = sum(len(table) for table in tables.values())
-    left = sum(len(rows) for _, _, rows in todo)
+    origin = {"tokenizer_sha256": work.tokenizer_sha256, "corpus_fingerprint": corpus.fingerprint}
+    store.check_origin(folder, origin)
+    fabric.barrier()
+    if fabric.is_global_zero:
+        store.begin(folder, origin)
+    mine = plan[fabric.global_rank :: fabric.world_size]  # of the plan, not of what is left: that changes meanwhile
+    todo = [entry for entry in mine if not store.has_shard(folder / entry[0], entry[1])]
+    total, left = (sum(len(rows) for _, _, rows in entries) for entries in (mine, todo))
     unreadable: dict[str, str] = {}
     with ProgressLine("labelling", total, total - left, fabric.is_global_zero) as progress:
-        for split, number, rows in todo[fabric.global_rank :: fabric.world_size]:
+        for split, number, rows in todo:
             found = label_shard(tokenizer, tables[split].select(rows), num_workers, progress, unreadable)
             store.write_shard(folder / split, number, found, tokenizer.num_codes)
     for name, reason in unreadable.items():
@@ -49,9 +54,8 @@ def label_corpus(fabric: Fabric, work: Labelling, corpus: Corpus, folder: Path, 
     fabric.barrier()
     counts = {split: sum(entry[0] == split for entry in plan) for split in tables}
     if fabric.is_global_zero:
-        header = {"tokenizer_sha256": work.tokenizer_sha256, "num_codes": tokenizer.num_codes, "mask_rule": "exact"}
-        header |= {"corpus_fingerprint": corpus.fingerprint, "facts": work.facts()}
-        store.finish(folder, header, counts)
+        header = {"num_codes": tokenizer.num_codes, "mask_rule": "exact", "facts": work.facts()}
+        store.finish(folder, origin | header, counts)
     fabric.barrier()
     return facts(store.StoredLabels(folder), work)
 

@@ -61,12 +61,18 @@ class Pretraining:
             return label_corpus(trainer.fabric, work, self.corpus, run_dir / LABELS, stream["num_workers"])
         if isinstance(work, TokenizerFit):
             return self._fit(work, trainer, stream, run_dir)
-        return self._train(stage, work, trainer, stream, run_dir)
+        return self._train(stage, work, trainer, stream, run_dir, {name: one.sha256 for name, one in parents.items()})
 
     def _train(
-        self, stage: Stage, task: PretrainTask, trainer: Trainer, stream: dict[str, Any], run_dir: Path
+        self,
+        stage: Stage,
+        task: PretrainTask,
+        trainer: Trainer,
+        stream: dict[str, Any],
+        run_dir: Path,
+        parents: dict[str, str],
     ) -> dict[str, Any]:
-        """Train an objective and export its upstream or tokenizer."""
+        """Train an objective and export its upstream or tokenizer; a checkpoint must have the same `parents` (hashes)."""
         stream = stream | {"min_seconds": self._shortest(task.upstream, stream), "crop_multiple": task.crop_multiple}
         last = trainer.fit(
             task,
@@ -76,7 +82,7 @@ class Pretraining:
             schedule=WarmupLinear(max(1, trainer.max_steps), (self.optim | stage.optim)["warmup"]),
             seed=self.seed,
             run_dir=run_dir,
-            settings=self.settings(stage),
+            settings=self.settings(stage) | ({"parents": parents} if parents else {}),
             config=self.config,
             on_start=self._preparation(stage, task),
         )

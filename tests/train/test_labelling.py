@@ -104,6 +104,14 @@ def test_an_interrupted_labelling_keeps_what_it_has(
         assert (tmp_path / "labels" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()
 
 
+def test_shards_of_two_tokenizers_do_not_mix(corpus: Corpus, tmp_path: Path) -> None:
+    label(corpus, tmp_path / "labels")
+    (tmp_path / "labels" / "labels.json").unlink()
+    other = Labelling(Loudness(20.0), "another", {})
+    with pytest.raises(UserError, match=r"begun with another tokenizer_sha256 \(sha, now another\)"):
+        labelling.label_corpus(fabric(), other, corpus, tmp_path / "labels", 0)
+
+
 def test_labels_that_are_all_the_same_end_the_run(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nearly always the same label \(perplexity 1.00 of 8 codes\)"):
         label(corpus, tmp_path / "labels", Loudness(0.0))

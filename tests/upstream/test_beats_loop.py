@@ -159,6 +159,16 @@ def test_labels_of_another_tokenizer_are_refused(trained: Path, corpus: Path, tm
         dispatch(command(corpus, run_dir, "iterations=2"))
 
 
+def test_an_unfinished_encoder_does_not_go_on_with_other_labels(trained: Path, corpus: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(trained, run_dir)
+    (run_dir / "stages" / "05-encoder-2" / "stage.json").unlink()  # as if it had been interrupted
+    for name in ("03-tokenizer-2", "04-labels-2"):
+        shutil.rmtree(run_dir / "stages" / name)
+    with pytest.raises(UserError, match=r"05-encoder-2 holds a run with other settings: parents.labels-2 was"):
+        dispatch(command(corpus, run_dir, "iterations=2", "task.beta=5"))
+
+
 def test_a_teacher_takes_the_place_of_the_first_tokenizer(trained: Path, corpus: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "third"
     dispatch(command(corpus, run_dir, f"teacher={trained}", "task.store_labels=false"))
