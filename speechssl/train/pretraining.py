@@ -72,7 +72,7 @@ class Pretraining:
         run_dir: Path,
         parents: dict[str, str],
     ) -> dict[str, Any]:
-        """Train an objective and export its upstream or tokenizer; a checkpoint must have the same `parents` (hashes)."""
+        """Train an objective and export its upstream or tokenizer; a checkpoint has to have the same `parents`."""
         stream = stream | {"min_seconds": self._shortest(task.upstream, stream), "crop_multiple": task.crop_multiple}
         last = trainer.fit(
             task,
