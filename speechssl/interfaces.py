@@ -340,7 +340,11 @@ class Examples:
 
 
 class Metric(Protocol):
-    """Accumulates per-utterance results; `records` lets the runner bootstrap intervals and write predictions."""
+    """Accumulates results; `records` lets the runner bootstrap intervals and write predictions.
+
+    `per_utterance = False` (a class attribute, True where it is missing) marks a metric whose records are no utterances,
+    such as trials: each then names its own under "utterances", a list of ids of which the first gives speaker and groups.
+    """
 
     def update(self, outputs: Tensor, lengths: Tensor, labels: dict[str, Any], ids: list[str]) -> None: ...
 
@@ -354,20 +358,62 @@ class Metric(Protocol):
         """
 
 
-class DownstreamTask:
-    """One frozen-feature task. Layer mixing, freezing, caching and the loop belong to the core."""
+class BenchmarkTask:
+    """What all tasks of the benchmark are asked; the two kinds of them, trained and layerwise, follow below."""
 
     name: str
-    monitor: ClassVar[str]  # the main metric: selects on dev, reported on test
+    monitor: ClassVar[str]  # the main metric: reported on test and, but for a `selector`, what dev selects by
     mode: ClassVar[str]  # "max" or "min"
-    pooled: ClassVar[bool] = False  # the head needs no more than statistics over time of the features
+    splits: ClassVar[tuple[str, ...]] = ("train", "dev", "test")  # that it needs
+    pooled: ClassVar[bool] = False  # no more than statistics over time of the features is needed
     pooling: str = "mean"  # which, where it is pooled: "mean", or "mean_std" for mean and standard deviation
-    refit: ClassVar[bool] = False  # given folds: once dev has selected, train anew on train and dev together
     folds: Sequence[str] = ("",)
 
     def dataset(self, split: str) -> Examples:
         """Return "train", "dev" or "test" with labels; label indices come from the train split."""
         raise NotImplementedError(f"{type(self).__name__} has to implement dataset(split)")
+
+    def check(self) -> None:
+        """Raise UserError for labels that would only fail, or mislead, after long work. Reads no audio."""
+
+    def chance(self) -> float | None:
+        """Return the main metric on test of the best answer that does not listen, chosen on train.
+
+        Of tasks of labels that is the same answer for every utterance. Called after selection, as it looks at test.
+        """
+        return None
+
+
+class LayerwiseTask(BenchmarkTask):
+    """A task that trains nothing: every hidden state is a system of its own, and dev chooses one of them."""
+
+    splits = ("dev", "test")
+
+    def measure(self, examples: Examples, states: Callable[[int], list[Tensor]], layers: Sequence[int]) -> list[Metric]:
+        """Return one filled metric for each of the hidden states `layers`.
+
+        Args:
+            examples: a split.
+            states: gives hidden state number l of all its utterances, each (T, D) float32 on the device to work on.
+            layers: numbers of the hidden states to measure.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has to implement measure(examples, states, layers)")
+
+
+class DownstreamTask(BenchmarkTask):
+    """A head trained on features. Layer mixing, freezing, caching and the loop belong to the core."""
+
+    selector: ClassVar[tuple[str, str] | None] = None  # metric and mode that select on dev, where not the main metric
+    refit: ClassVar[bool] = False  # given folds: once dev has selected, train anew on train and dev together
+    finetunable: ClassVar[bool] = True  # the whole model can be trained on waveforms with this head and loss
+    crop_seconds: float | None = None  # longest piece of an utterance in a train batch, at a place drawn for each batch
+    chunk_seconds: float | None = None  # longer train utterances become several of at most this length
+    test_selected: int = 0  # checkpoints whose best main metric on test is reported, marked, beside the honest one
+    steps: int
+    batch_size: int
+    eval_every: int
+    lrs: tuple[float, ...]
+    clip_norm: float
 
     def sample_weights(self, examples: Examples) -> list[float] | None:
         """Return per-utterance weights for drawing train batches with replacement, or None for plain shuffling.
@@ -376,10 +422,24 @@ class DownstreamTask:
         """
         return None
 
+    def frame_targets(
+        self, labels: dict[str, list], starts: Sequence[int], counts: Sequence[int], downsample_rate: int
+    ) -> dict[str, list]:
+        """Return the labels of a batch in which some have one entry per frame; as they are where none has.
+
+        Args:
+            labels: of the batch, as `dataset` gave them.
+            starts, counts: (B,) frames: row b is a window of its utterance of `counts[b]` frames from `starts[b]` on.
+            downsample_rate: samples per frame.
+        """
+        return labels
+
     def head(self, hidden_size: int, downsample_rate: int) -> nn.Module:
         """Return forward(features (B, T, D), lengths (B,)) -> (outputs, output lengths).
 
-        A pooled head also takes the statistics themselves: (B, 1, D), or (B, 1, 2 D) with `pooling="mean_std"`.
+        A pooled head also takes the statistics themselves: (B, 1, D), or (B, 1, 2 D) with `pooling="mean_std"`. A head
+        whose forward `torch.vmap` can map over stacked parameters (no recurrent layers, no random numbers, nothing
+        written in place) says so with `stackable = True`: the heads of all learning rates are then computed as one.
         """
         raise NotImplementedError(f"{type(self).__name__} has to implement head(hidden_size, downsample_rate)")
 
@@ -387,5 +447,10 @@ class DownstreamTask:
         """Return {"loss": scalar, ...}."""
         raise NotImplementedError(f"{type(self).__name__} has to implement loss(outputs, lengths, labels)")
 
-    def metric(self) -> Metric:
+    def metric(self, **choices: Any) -> Metric:
+        """Return an empty metric; `choices` are those of `tune`."""
         raise NotImplementedError(f"{type(self).__name__} has to implement metric()")
+
+    def tune(self, metric: Metric) -> dict[str, Any]:
+        """Return what is decided after training, such as a threshold, from the filled dev metric of the chosen head."""
+        return {}
