@@ -367,6 +367,7 @@ class BenchmarkTask:
     splits: ClassVar[tuple[str, ...]] = ("train", "dev", "test")  # that it needs
     pooled: ClassVar[bool] = False  # no more than statistics over time of the features is needed
     pooling: str = "mean"  # which, where it is pooled: "mean", or "mean_std" for mean and standard deviation
+    superb: ClassVar[dict[str, str]] = {}  # metrics (and their modes) that a suite of tasks is compared by
     folds: Sequence[str] = ("",)
 
     def dataset(self, split: str) -> Examples:
@@ -414,6 +415,7 @@ class DownstreamTask(BenchmarkTask):
     eval_every: int
     lrs: tuple[float, ...]
     clip_norm: float
+    weight_decay: float = 0.0  # decoupled, of all weights
 
     def sample_weights(self, examples: Examples) -> list[float] | None:
         """Return per-utterance weights for drawing train batches with replacement, or None for plain shuffling.

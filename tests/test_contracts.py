@@ -7,7 +7,7 @@ import torch
 
 from speechssl import configs, registry, testing
 from speechssl.hub import list_tasks, list_upstreams, load_upstream
-from speechssl.interfaces import DownstreamTask, PretrainTask, Upstream
+from speechssl.interfaces import BenchmarkTask, PretrainTask, Upstream
 
 FAMILIES = registry.names("upstream")
 TASKS = registry.names("downstream")
@@ -63,7 +63,7 @@ def test_task_folder(name: str) -> None:
     assert (folder / "README.md").is_file()
     assert {"base", "debug"} <= set(registry.sizes("downstream", name))
     task = registry.module("downstream", name).TASK
-    assert issubclass(task, DownstreamTask)
+    assert issubclass(task, BenchmarkTask)
     assert task.mode in ("max", "min")
     assert task.monitor
     assert "label" in inspect.signature(task).parameters

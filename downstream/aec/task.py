@@ -10,6 +10,7 @@ test.
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -55,7 +56,7 @@ class AudioEventClassification(UtteranceClassification):
         label, self.multi_label = find_column(corpus, label, multi_label)
         self.refit = bool(corpus.fold) if refit is None else refit
         if self.multi_label:
-            self.monitor = "map"
+            self.monitor, self.unseen = "map", "count"
         super().__init__(
             corpus,
             label=label,
@@ -113,6 +114,15 @@ class AudioEventClassification(UtteranceClassification):
             return super().loss(outputs, lengths, labels)
         target = multi_hot(labels["classes"], len(self.classes)).to(outputs.device)
         return {"loss": F.binary_cross_entropy_with_logits(outputs.float(), target)}
+
+    def chance(self) -> float | None:
+        """Return the accuracy of the most frequent event of train, or the mAP of equal scores for all clips."""
+        if not self.multi_label:
+            return super().chance()
+        test, metric = self.dataset("test"), self.metric()
+        count = len(test.labels["reference"])
+        metric.update(torch.zeros(count, len(self.classes)), torch.ones(count), test.labels, [""] * count)
+        return metric.compute()["map"]
 
     def metric(self) -> Metric:
         return MeanAveragePrecision(self.classes) if self.multi_label else Accuracy(self.classes)

@@ -1,5 +1,5 @@
-"""Character recognition with SUPERB's BiLSTM-CTC head (Yang et al., 2021), greedy decoding, no language
-model.
+"""Character recognition with SUPERB's BiLSTM-CTC head (Yang et al., 2021): greedy decoding, and on test, where a
+language model is given, its beam search beside it.
 
 Differs from the published runs: channel masks are as wide as there, but the frozen features come from a cache
 in which an utterance is encoded by itself, not among its batch mates.
@@ -8,44 +8,35 @@ in which an utterance is encoded by itself, not among its batch mates.
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from speechssl.data.cuts import Corpus
-from speechssl.downstream.asr.dataset import BLANK, SYMBOLS, decode, encode, greedy, normalise
+from speechssl.downstream.asr.beam_search import BeamOptions, BeamSearch, check_model, read_spellings
+from speechssl.downstream.asr.dataset import BLANK, SYMBOLS, UNKNOWN, encode, reference, transcribe
+from speechssl.downstream.asr.scoring import WithLanguageModel
 from speechssl.errors import UserError
-from speechssl.interfaces import DownstreamTask, Examples, Metric
-from speechssl.losses.ctc import ctc_loss
+from speechssl.interfaces import Metric
+from speechssl.losses.ctc import ctc_objective
 from speechssl.metrics.error_rate import ErrorRates
-from speechssl.nn.ctc_head import CtcHead
-from speechssl.nn.spec_augment import SpecAugment
+from speechssl.nn.ctc_task import RecurrentCtcTask
 
 
-class SpeechRecognition(DownstreamTask):
-    """Word and character error rates of utterances with text.
+class SpeechRecognition(RecurrentCtcTask):
+    """Word and character error rates of utterances with text; `RecurrentCtcTask` explains the other arguments.
 
     Args:
         corpus: the prepared corpus.
         label: column of the manifest that holds the text.
-        language: only utterances of this language (its first two letters count) where the manifest names
-            languages.
-        projection_size: width between the features and the first LSTM.
-        lstm_size: width of each LSTM direction.
-        num_layers: LSTM layers.
-        dropout: after every LSTM layer.
-        frame_ms: neighbouring frames are joined up to this many milliseconds; null joins none.
-        spec_augment: mask and warp the features in training.
-        steps: optimizer steps of head training.
-        batch_size: utterances per step, of about the same length.
-        eval_every: steps between two evaluations on dev.
-        lrs: learning rates of the grid; the best on dev is kept.
-        clip_norm: largest gradient norm of a head; 0 does not clip.
+        lm: word n-gram model (.arpa, or KenLM's .bin): test is also decoded with it; None does not.
+        lexicon: file with the spelling of every word that the language model may write.
+        beam_size, beam_threshold, lm_weight, word_score: see `BeamOptions`.
     """
 
     name = "asr"
+    kind = "speech recognition"
     monitor = "wer"
-    mode = "min"
-    pooled = False
+    unknown = UNKNOWN
+    num_symbols = len(SYMBOLS)
 
     def __init__(
         self,
@@ -53,11 +44,18 @@ class SpeechRecognition(DownstreamTask):
         *,
         label: str = "text",
         language: str | None = "en",
+        lm: str | None = None,
+        lexicon: str | None = None,
+        beam_size: int = 5,
+        beam_threshold: float = 25.0,
+        lm_weight: float = 2.0,
+        word_score: float = -1.0,
         projection_size: int = 1024,
         lstm_size: int = 1024,
         num_layers: int = 2,
         dropout: float = 0.2,
         frame_ms: float | None = None,
+        normalise: bool = False,
         spec_augment: bool = True,
         steps: int = 200_000,
         batch_size: int = 16,
@@ -65,50 +63,54 @@ class SpeechRecognition(DownstreamTask):
         lrs: Sequence[float] = (1e-3, 1e-4),
         clip_norm: float = 1.0,
     ):
-        self.corpus, self.label, self.language = corpus, label, language
-        self.sizes = {"projection_size": projection_size, "lstm_size": lstm_size, "num_layers": num_layers}
-        self.dropout, self.frame_ms, self.spec_augment = dropout, frame_ms, spec_augment
-        self.steps, self.batch_size, self.eval_every = steps, batch_size, eval_every
-        self.lrs, self.clip_norm = tuple(lrs), clip_norm
-
-    def dataset(self, split: str) -> Examples:
-        """Return the utterances of a split that have text in the chosen language."""
-        table = self.corpus.table(split)
-        texts = [normalise(str(text)) if text is not None else None for text in table.column(self.label)]
-        spoken = self._is_spoken(table.column("language"))
-        kept = [i for i, text in enumerate(texts) if text is not None and spoken[i]]
-        if split == "train":
-            kept = [i for i in kept if texts[i]]
-        if not kept:
+        super().__init__(
+            corpus,
+            label=label,
+            language=language,
+            projection_size=projection_size,
+            lstm_size=lstm_size,
+            num_layers=num_layers,
+            dropout=dropout,
+            frame_ms=frame_ms,
+            normalise=normalise,
+            spec_augment=spec_augment,
+            steps=steps,
+            batch_size=batch_size,
+            eval_every=eval_every,
+            lrs=lrs,
+            clip_norm=clip_norm,
+        )
+        if (lm is None) != (lexicon is None):
+            missing, given = ("task.lexicon", "task.lm") if lexicon is None else ("task.lm", "task.lexicon")
             raise UserError(
-                f"speech recognition found no utterance with text in {split} of {self.corpus.name} (column "
-                f"{self.label!r}, language {self.language}); choose with label= and task.language="
+                f"{given} needs {missing} beside it: words come from the lexicon, their odds from the model"
             )
-        reference = [texts[i] for i in kept]
-        return Examples(table.select(kept), {"reference": reference, "tokens": [encode(text) for text in reference]})
+        self.lm, self.lexicon = lm, lexicon
+        self.beam = BeamOptions(beam_size, beam_threshold, lm_weight, word_score)
 
-    def _is_spoken(self, languages: list[str | None]) -> list[bool]:
-        if self.language is None:
-            return [True] * len(languages)
-        wanted = self.language.lower()[:2]
-        return [name is None or str(name).lower().startswith(wanted) for name in languages]
+    def references(self, table: Any) -> list[str | None]:
+        """Return the normalised text of every utterance of a table."""
+        return [reference(text) for text in table.column(self.label)]
 
-    def head(self, hidden_size: int, downsample_rate: int) -> nn.Module:
-        stack = 1 if self.frame_ms is None else max(1, int(self.frame_ms * 16 // downsample_rate))  # 16 samples a ms
-        augment = SpecAugment() if self.spec_augment else None
-        return CtcHead(hidden_size, len(SYMBOLS), **self.sizes, dropout=self.dropout, stack=stack, augment=augment)
+    def encode(self, reference: str) -> Tensor:
+        return encode(reference)
 
     def loss(self, outputs: Tensor, lengths: Tensor, labels: dict[str, Any]) -> dict[str, Tensor]:
         """Return the CTC loss, and the share of utterances with fewer frames than their text needs."""
-        tokens = labels["tokens"]
-        needed = torch.tensor([len(row) + int((row[1:] == row[:-1]).sum()) for row in tokens], device=lengths.device)
-        too_short = (lengths < needed).float().mean()
-        return {"loss": ctc_loss(outputs, lengths, tokens, BLANK), "too_short": too_short.detach()}
+        return ctc_objective(outputs, lengths, labels["tokens"], BLANK)
 
-    def metric(self) -> Metric:
-        return ErrorRates(transcribe)
+    def check(self) -> None:
+        """Raise UserError also for a language model or lexicon that cannot be used."""
+        super().check()
+        if self.lm is not None:
+            check_model(self.lm)
+            read_spellings(self.lexicon)
 
+    def tune(self, metric: Metric) -> dict[str, Any]:
+        """Return that test is decoded with the language model too, where there is one; dev never is."""
+        return {} if self.lm is None else {"language_model": True}
 
-def transcribe(outputs: Tensor, lengths: Tensor) -> list[str]:
-    """Return the text of scores (B, T, V) with (B,) valid frames."""
-    return [decode(symbols) for symbols in greedy(outputs, lengths)]
+    def metric(self, *, language_model: bool = False) -> Metric:
+        if not language_model:
+            return ErrorRates(transcribe)
+        return WithLanguageModel(transcribe, BeamSearch(self.lm, self.lexicon, self.beam))

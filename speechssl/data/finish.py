@@ -49,7 +49,7 @@ def _write_view(out: Path, preparation: Preparation, view: View, readable: list[
     wanted = {split: set(ids) for split, ids in view.splits.items()}
     members = {split: [_seen_in(view, i) for i in readable if i.id in ids] for split, ids in wanted.items()}
     info = _describe(out, folder, preparation, members, records, view.name, view.fold)
-    info["left_out"] = sorted(i for ids in wanted.values() for i in ids if "skipped" in records[i])
+    info["left_out"] = sorted({i for ids in wanted.values() for i in ids if "skipped" in records[i]})
     write_json(folder / CORPUS_FILE, info)
 
 
@@ -81,6 +81,7 @@ def _describe(
         "view": view,
         "fold": fold,
         "licence": preparation.licence,
+        **({"task_size": preparation.task_size} if preparation.task_size else {}),
         "splits": {s: duration_summary([records[i.id]["samples"] for i in items]) for s, items in members.items()},
         "fingerprint": fingerprint(preparation.name, view, fold, rows),
         "statistics": {},

@@ -79,6 +79,8 @@ class Preparation:
         shares: share of the items without a split that goes to "dev" and "test"; the rest is "train".
         coverage: how much of the published corpus was found, as `speechssl.data.coverage` has it; goes to
             `corpus.json`.
+        task_size: of the tasks that `benchmark tasks=all` should run on it, where those of the published recipes would
+            be too large; goes to `corpus.json`.
     """
 
     name: str
@@ -87,3 +89,4 @@ class Preparation:
     views: list[View] = field(default_factory=list)
     shares: dict[str, float] = field(default_factory=lambda: {"dev": 0.05})
     coverage: dict[str, Any] = field(default_factory=dict)
+    task_size: str = ""

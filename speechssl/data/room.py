@@ -22,16 +22,34 @@ def record(speech: np.ndarray, sample_rate: int, rng: np.random.Generator) -> np
     """Return speech (S,) as recorded, float32, its own silence at both ends replaced; never clipped."""
     speech = trim(speech, sample_rate)
     margins = (rng.uniform(*MARGINS_SECONDS, size=2) * sample_rate).astype(int)
-    clean = np.pad(speech.astype(np.float64), tuple(margins))
+    heard = through_room(np.pad(speech, tuple(margins)), sample_rate, rng)
+    level = rms(heard[margins[0] : len(heard) - margins[1]])
+    return with_noise(heard, level, rng)
+
+
+def through_room(clean: np.ndarray, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Return samples (S,) as they arrive at a microphone: tilted and echoing, float64, of the same length."""
     tail = int(REVERBERATION_SECONDS[1] * sample_rate)
     size = _fast_size(len(clean) + tail)
     frequencies = np.fft.rfftfreq(size, 1 / sample_rate)
     response = _colour(frequencies, rng) * np.fft.rfft(_room(sample_rate, rng), size)
-    recorded = np.fft.irfft(np.fft.rfft(clean, size) * response, size)[: len(clean)]
-    level = _rms(recorded[margins[0] : len(clean) - margins[1]])
-    noise = _noise(len(clean), rng)
-    recorded += noise * (level / _rms(noise) * _amplitude(-rng.uniform(*SNR_DB)))
-    recorded *= _amplitude(rng.uniform(*LEVELS_DB)) / level
+    return np.fft.irfft(np.fft.rfft(clean.astype(np.float64), size) * response, size)[: len(clean)]
+
+
+def with_noise(
+    samples: np.ndarray, level: float, rng: np.random.Generator, snr_db: tuple[float, float] = SNR_DB
+) -> np.ndarray:
+    """Return samples (S,) in noise at a recording's level, float32; never clipped.
+
+    Args:
+        samples: what is to be heard.
+        level: its root mean square where there is something to hear.
+        rng: what varies.
+        snr_db: range of the distance from `level` to the noise.
+    """
+    noise = _noise(len(samples), rng)
+    recorded = samples + noise * (level / rms(noise) * amplitude(-rng.uniform(*snr_db)))
+    recorded *= amplitude(rng.uniform(*LEVELS_DB)) / level
     return (recorded * min(1.0, PEAK / np.abs(recorded).max())).astype(np.float32)
 
 
@@ -40,7 +58,7 @@ def trim(speech: np.ndarray, sample_rate: int) -> np.ndarray:
     frame = sample_rate // 100
     padded = np.pad(speech, (0, -len(speech) % frame)).reshape(-1, frame)
     loudness = np.sqrt((padded.astype(np.float64) ** 2).mean(axis=1))
-    loud = np.flatnonzero(loudness > loudness.max() * _amplitude(SILENCE_DB))
+    loud = np.flatnonzero(loudness > loudness.max() * amplitude(SILENCE_DB))
     return speech[loud[0] * frame : (loud[-1] + 1) * frame] if len(loud) else speech
 
 
@@ -49,7 +67,7 @@ def _colour(frequencies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     octaves = np.log2(np.clip(frequencies, 62.5, 8000.0) / 1000.0)
     points = np.linspace(octaves.min(), octaves.max(), 7)
     gains = rng.normal(0.0, COLOUR_DB, len(points)) + rng.uniform(*TILT_DB_PER_OCTAVE) * points
-    return _amplitude(np.interp(octaves, points, gains))
+    return amplitude(np.interp(octaves, points, gains))
 
 
 def _room(sample_rate: int, rng: np.random.Generator) -> np.ndarray:
@@ -58,7 +76,7 @@ def _room(sample_rate: int, rng: np.random.Generator) -> np.ndarray:
     time = np.arange(int(seconds * sample_rate)) / sample_rate
     response = rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
     response[: sample_rate // 500] = 0.0  # nothing comes back within 2 ms
-    response *= _amplitude(-ratio) / np.sqrt((response**2).sum())
+    response *= amplitude(-ratio) / np.sqrt((response**2).sum())
     response[0] = 1.0
     return response
 
@@ -76,9 +94,11 @@ def _fast_size(length: int) -> int:
     return power * 3 // 4 if length <= power * 3 // 4 else power
 
 
-def _rms(samples: np.ndarray) -> float:
+def rms(samples: np.ndarray) -> float:
+    """Return the root mean square."""
     return float(np.sqrt((samples**2).mean()))
 
 
-def _amplitude(decibels: float | np.ndarray) -> float | np.ndarray:
+def amplitude(decibels: float | np.ndarray) -> float | np.ndarray:
+    """Return the factor that changes samples by so many decibels."""
     return 10 ** (np.asarray(decibels) / 20)

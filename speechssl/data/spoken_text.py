@@ -7,7 +7,8 @@ English speech expect; the other languages keep their letters.
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from speechssl.data.splits import hash64
 from speechssl.errors import UserError, nearest
@@ -15,6 +16,18 @@ from speechssl.errors import UserError, nearest
 KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "open", "close")
 
 Grammar = tuple[tuple[str, ...], dict[str, tuple[str, ...]]]  # templates with {slots}, and what fits each slot
+
+# Which places of the English grammar are slots to fill and which are named entities, and what these are called.
+SLOTS = {
+    "kind": "kind",
+    "thing": "thing",
+    "things": "thing",
+    "place": "place",
+    "number": "number",
+    "when": "when",
+    "who": "who",
+}
+ENTITIES = {"who": "PERSON", "place": "PLACE", "when": "DATE", "number": "CARDINAL"}
 
 _ENGLISH: Grammar = (
     (
@@ -206,12 +219,34 @@ GRAMMARS: dict[str, Grammar] = {
 }
 
 
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence in lower case, and which of its words filled which place of the grammar.
+
+    Attributes:
+        text: words with single blanks between them.
+        parts: (name of the place, first word, word after the last), from left to right.
+    """
+
+    text: str
+    parts: tuple[tuple[str, int, int], ...] = ()
+
+    def spans(self, names: Mapping[str, str]) -> list[list]:
+        """Return [name, first, end) of the parts that `names` renames, for a label column."""
+        return [[names[part], first, end] for part, first, end in self.parts if part in names]
+
+
 def sentences(language: str, count: int, seed: int) -> list[str]:
     """Return `count` different sentences in lower case; a longer list starts like a shorter one.
 
     Raises:
         UserError: there is no grammar for the language, or it makes fewer sentences.
     """
+    return [sentence.text for sentence in parsed_sentences(language, count, seed)]
+
+
+def parsed_sentences(language: str, count: int, seed: int) -> list[Sentence]:
+    """Return what `sentences` does, with the places of the grammar that the words filled."""
     if language not in GRAMMARS:
         known = ", ".join(GRAMMARS)
         raise UserError(f"no sentences in language {language!r}; known: {known}{nearest(language, GRAMMARS)}")
@@ -225,13 +260,24 @@ def sentences(language: str, count: int, seed: int) -> list[str]:
     return list(itertools.islice((sentence for sentence in turns if sentence is not None), count))
 
 
-def _shuffled(template: str, words: list[tuple[str, ...]], key: str) -> Iterator[str]:
+def _shuffled(template: str, words: list[tuple[str, ...]], key: str) -> Iterator[Sentence]:
     """Yield all sentences of one template."""
-    pattern = re.sub(r"{\w+}", "{}", template)
     total = math.prod(map(len, words))
     for number in sorted(range(total), key=lambda n: hash64(f"sentence/{key}/{template}/{n}")):
         chosen = []
         for options in words:
             number, digit = divmod(number, len(options))
             chosen.append(options[digit])
-        yield pattern.format(*chosen)
+        yield _filled(template, chosen)
+
+
+def _filled(template: str, chosen: list[str]) -> Sentence:
+    words: list[str] = []
+    parts = []
+    fillings = iter(chosen)
+    for token in template.split():
+        first = len(words)
+        words += next(fillings).split() if token.startswith("{") else [token]
+        if token.startswith("{"):
+            parts.append((token.strip("{}"), first, len(words)))
+    return Sentence(" ".join(words), tuple(parts))

@@ -64,19 +64,16 @@ class Finetuner:
         test = self._scoring(self.task.dataset("test"))  # first looked at when everything has been chosen
         metric = test.metric(tuning.chosen())
         cuts = test.readable().cuts
-        records, main = outcome.in_order(metric, cuts)
         missing = _unreadable(place) | test.unreadable | (set() if scoring is None else scoring.unreadable)
         weights = tuning.chosen().head.mix
         return outcome.Outcome(
             head=tuning.chosen().head,
             selection=replace(selection, layer_weights=None if weights is None else weights.weights.tolist()),
             metrics=metric.compute(),
-            records=records,
-            cuts=cuts,
+            scored=outcome.scored(metric, cuts),
             sizes={"train": len(train.cuts), "dev": 0 if dev is None else len(dev.cuts), "test": len(cuts)},
             unreadable=len(missing),
             seconds={"features": 0.0, "training": ended - started, "test": time.monotonic() - ended},
-            main=main,
             notes=notes,
             upstream=tuning.chosen().upstream,
         )

@@ -1,7 +1,7 @@
 """What all tasks with one label per utterance share: classes, head and loss."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -19,8 +19,9 @@ IMBALANCED = 2.0  # classes are drawn evenly where the largest has more than thi
 class UtteranceClassification(DownstreamTask):
     """One class per utterance, SUPERB's linear head, cross entropy.
 
-    The classes are those of the train split, in sorted order. Utterances without a label are left out; dev or
-    test utterances of a class that training never saw stay in and count as errors.
+    The classes are those of the train split, in sorted order. Utterances without a label are left out. Those of a class
+    that training never saw cannot be recognised: `unseen="refuse"` refuses such a corpus before any work, "count"
+    counts them as errors.
 
     Args:
         corpus: with `name` and `table(split)` (a `speechssl.data.cuts.Corpus`).
@@ -40,6 +41,7 @@ class UtteranceClassification(DownstreamTask):
     mode = "max"
     pooled = True
     kind: ClassVar[str]  # what the labels are, for messages
+    unseen: str = "refuse"  # or "count"
 
     def __init__(
         self,
@@ -86,6 +88,46 @@ class UtteranceClassification(DownstreamTask):
         return Examples(
             table.select(kept), {"class": [self.index.get(n, -1) for n in reference], "reference": reference}
         )
+
+    def check(self) -> None:
+        """Raise UserError for a split without labels, a class without a name, or classes that training never saw."""
+        for split in self.splits:
+            if not all(name.strip() for name in self.found_classes(split)):
+                raise UserError(
+                    f"{self.kind} found utterances in {split} of {self.corpus.name} whose {self.label!r} is empty; "
+                    "give them a class, or none at all (null) to leave them out"
+                )
+        unseen = {split: sorted(self.found_classes(split) - set(self.classes)) for split in self.splits}
+        for split, names in unseen.items():
+            self.dataset(split)
+            if names and self.unseen == "refuse":
+                some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+                raise UserError(
+                    f"{self.kind} can only recognise classes of train, but {split} of {self.corpus.name} has "
+                    f"{len(names)} more in {self._utterances_of(split, set(names))} utterances (column {self.label!r}: "
+                    f"{some}); {self._remedy()}"
+                )
+
+    def _utterances_of(self, split: str, names: set[str]) -> int:
+        return sum(str(name) in names for name in self.corpus.table(split).column(self.label))
+
+    def _remedy(self) -> str:
+        return "put some of their utterances into train, or leave them out"
+
+    def chance(self) -> float | None:
+        """Return the accuracy on test of the class, or combination of classes, that is most frequent in train."""
+        test = self.answers("test")
+        return 100.0 * test.count(self.constant_answer()) / len(test)
+
+    def constant_answer(self) -> Hashable:
+        """Return the most frequent answer of train; of equally frequent ones the best on test, so as not to flatter."""
+        seen, test = Counter(self.answers("train")), Counter(self.answers("test"))
+        most = max(seen.values())
+        return max((answer for answer, count in seen.items() if count == most), key=lambda answer: test[answer])
+
+    def answers(self, split: str) -> list[Hashable]:
+        """Return the right answer to every utterance of a split."""
+        return self.dataset(split).labels["reference"]
 
     def sample_weights(self, examples: Examples) -> list[float] | None:
         """Return 1 / count(class) per utterance where classes are drawn evenly, else None."""

@@ -11,6 +11,7 @@ from speechssl.errors import UserError
 from speechssl.nn.padding import lengths_to_mask
 
 POOLINGS = ("mean", "mean_std")
+SMALL = 1e-5  # deviations below it divide as this
 
 
 def check_pooling(pooling: str) -> str:
@@ -43,6 +44,16 @@ def masked_deviation(features: Tensor, lengths: Tensor) -> Tensor:
 def masked_mean_std(features: Tensor, lengths: Tensor) -> Tensor:
     """Return (B, 2 D): means of features (B, T, D) over their (B,) valid frames, then standard deviations."""
     return torch.cat([masked_mean(features, lengths), masked_deviation(features, lengths)], dim=-1)
+
+
+def normalised(features: Tensor, lengths: Tensor) -> Tensor:
+    """Return features (B, T, D) with mean 0 and deviation 1 per utterance and channel; 0 on padding.
+
+    A channel that does not vary over the (B,) valid frames is 0.
+    """
+    mask = lengths_to_mask(lengths, features.shape[1])[..., None]
+    centred = features - masked_mean(features, lengths)[:, None]
+    return (centred / masked_deviation(features, lengths).clamp(min=SMALL)[:, None]).masked_fill(~mask, 0.0)
 
 
 def mean_std(features: Tensor) -> Tensor:

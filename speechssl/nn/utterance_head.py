@@ -20,6 +20,8 @@ class UtteranceHead(nn.Module):
         pooling: "mean" or "mean_std".
     """
 
+    stackable = True
+
     def __init__(self, hidden_size: int, num_classes: int, projection_size: int = 256, pooling: str = "mean"):
         super().__init__()
         self.hidden_size, self.pooling = hidden_size, check_pooling(pooling)

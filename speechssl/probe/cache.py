@@ -166,6 +166,10 @@ class FeatureCache:
         write_json(file.with_suffix(".json"), content)
         self._remember(file.with_suffix(".json"))
 
+    def has_frames(self, key: str) -> bool:
+        """Tell whether the frames of an utterance are there, or cannot be made."""
+        return key in self._frames or key in self.unreadable
+
     def readable(self, corpus: Corpus, table: CutTable) -> list[int]:
         """Return the indices of the utterances that could be encoded (after `fill`)."""
         return [i for i, key in enumerate(utterance_keys(corpus, table)) if key not in self.unreadable]

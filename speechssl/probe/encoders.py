@@ -11,6 +11,7 @@ from speechssl.errors import UserError
 from speechssl.hub import load_upstream, take_statistics, weights_sha256
 from speechssl.interfaces import Upstream
 from speechssl.probe.cache import FeatureCache
+from speechssl.probe.online import OnlineFeatures
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class EncodingSettings:
         frame_dtype: of frame-level features on disk, "float16" or "float32".
         max_seconds: padded audio per forward pass.
         num_workers: processes that read audio.
+        online: keep nothing, and compute the features anew for every batch.
     """
 
     device: str
@@ -30,6 +32,7 @@ class EncodingSettings:
     frame_dtype: str
     max_seconds: float
     num_workers: int
+    online: bool = False
 
     def __post_init__(self) -> None:
         if self.device not in ("cpu", "cuda"):
@@ -54,10 +57,10 @@ class Encoder:
 
     def __init__(self, name: str, settings: EncodingSettings, overrides: dict[str, Any]):
         self.name, self.settings, self.overrides = name, settings, overrides
-        self._cache: FeatureCache | None = None
+        self._cache: FeatureCache | OnlineFeatures | None = None
         self._sha256 = ""
 
-    def on(self, corpus: Corpus) -> tuple[FeatureCache, str]:
+    def on(self, corpus: Corpus) -> tuple[FeatureCache | OnlineFeatures, str]:
         """Return the feature cache of the model on a corpus, and the digest of its weights."""
         if self._cache is not None:
             return self._cache, self._sha256
@@ -77,15 +80,10 @@ class Encoder:
         upstream = load_upstream(self.name, **self.overrides)
         return upstream, take_statistics(upstream, corpus)
 
-    def _open(self, upstream: Upstream) -> tuple[FeatureCache, str]:
-        sha256 = weights_sha256(upstream)
-        frozen = upstream.eval().requires_grad_(False).to(self.settings.device)
-        cache = FeatureCache(
-            self.settings.cache,
-            frozen,
-            sha256,
-            frame_dtype=self.settings.frame_dtype,
-            max_seconds=self.settings.max_seconds,
-            num_workers=self.settings.num_workers,
-        )
-        return cache, sha256
+    def _open(self, upstream: Upstream) -> tuple[FeatureCache | OnlineFeatures, str]:
+        sha256, settings = weights_sha256(upstream), self.settings
+        frozen = upstream.eval().requires_grad_(False).to(settings.device)
+        reading = {"max_seconds": settings.max_seconds, "num_workers": settings.num_workers}
+        if settings.online:
+            return OnlineFeatures(frozen, **reading), sha256
+        return FeatureCache(settings.cache, frozen, sha256, frame_dtype=settings.frame_dtype, **reading), sha256

@@ -1,11 +1,13 @@
 """Frame-level features that lie in memory-mapped arrays."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Windows = tuple[np.ndarray, np.ndarray]  # first frames, numbers of frames
 
 
 @dataclass
@@ -23,14 +25,31 @@ class FrameFeatures:
         """(N,) frames."""
         return np.array([len(array) for array in self.arrays], np.int64)
 
-    def batch(self, indices: Iterable[int]) -> tuple[Tensor, Tensor]:
-        """Return float32 features (B, T, L + 1, D), zero-padded at the end, and their lengths (B,)."""
+    def batch(self, indices: Iterable[int], windows: Windows | None = None) -> tuple[Tensor, Tensor]:
+        """Return float32 features (B, T, L + 1, D), zero-padded at the end, and their lengths (B,).
+
+        Args:
+            indices: B utterances.
+            windows: (B,) first frames and (B,) numbers of frames; None = whole utterances.
+        """
         chosen = [self.arrays[i] for i in indices]
+        if windows is not None:
+            places = zip(chosen, *(part.tolist() for part in windows), strict=True)
+            chosen = [array[start : start + count] for array, start, count in places]
         lengths = [len(array) for array in chosen]
         padded = np.zeros((len(chosen), max(lengths), *chosen[0].shape[1:]), np.float32)
         for row, array in zip(padded, chosen, strict=True):
             row[: len(array)] = array
         return torch.from_numpy(padded), torch.tensor(lengths)
+
+    def layer(self, number: int) -> Iterator[Tensor]:
+        """Yield one hidden state of every utterance, (T, D) float32."""
+        for array in self.arrays:
+            yield torch.from_numpy(array[:, number].astype(np.float32))
+
+    def joined(self, other: "FrameFeatures") -> "FrameFeatures":
+        """Return the utterances of both."""
+        return FrameFeatures(self.arrays + other.arrays)
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation (L + 1, D) over all frames; sums are kept in float64."""

@@ -8,8 +8,9 @@ touch the others.
 """
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from speechssl.interfaces import DownstreamTask, PretrainTask
 from speechssl.nn.pooling import masked_deviation, masked_mean
 from speechssl.probe.batches import FeatureBatch
 from speechssl.probe.heads import ProbeHead
+from speechssl.probe.stack import HeadStack, stackable
 
 Score = Callable[[nn.Module], float]
 
@@ -28,7 +30,7 @@ class Selection:
     """How a head, or a fine-tuned model, was chosen.
 
     Attributes:
-        lr: its learning rate.
+        lr: its learning rate; None where nothing was trained.
         dev: its main metric on dev; NaN where no dev was looked at.
         grid: {learning rate: best main metric on dev}.
         curves: {learning rate: [[step, main metric on dev], ...]}.
@@ -36,9 +38,11 @@ class Selection:
         best_step: optimizer step its weights come from.
         steps: optimizer steps of every learning rate.
         epochs: the same in epochs, or None where training is counted in steps.
+        metric: that selected; "" = the main one.
+        dropped: {learning rate: step after which it was given up}.
     """
 
-    lr: float
+    lr: float | None
     dev: float
     grid: dict[str, float]
     curves: dict[str, list[list[float]]]
@@ -46,6 +50,8 @@ class Selection:
     best_step: int
     steps: int
     epochs: int | None = None
+    metric: str = ""
+    dropped: dict[str, int] = field(default_factory=dict)
 
 
 class SelectedHead(nn.Module):
@@ -82,6 +88,9 @@ class Grid(PretrainTask):
         lrs: learning rates.
         num_evaluations: upper bound of the number of evaluations.
         standardize: applied to the hidden states before any head, or None.
+        stacked: compute the heads as one where they can be. Pays on a GPU, which waits for every small operation to be
+            started; on a CPU a loop is as fast.
+        halving: {optimizer step: heads that go on after it}, see `halving_schedule`.
     """
 
     def __init__(
@@ -91,39 +100,72 @@ class Grid(PretrainTask):
         lrs: Sequence[float],
         num_evaluations: int,
         standardize: nn.Module | None = None,
+        *,
+        stacked: bool = False,
+        halving: Mapping[int, int] | None = None,
     ):
         super().__init__()
         self.task, self.lrs, self.standardize = task, tuple(lrs), standardize
         self.heads = nn.ModuleList(copy.deepcopy(head) for _ in self.lrs)
         self.best = nn.ModuleList(copy.deepcopy(head).requires_grad_(False) for _ in self.lrs)
+        self.stacked = stacked and stackable(head.head) and len(self.lrs) > 1
+        self.stack: HeadStack | None = None
+        self.halving = dict(halving or {})
+        self.dev_metric, self.dev_mode = task.selector or (task.monitor, task.mode)
         size = len(self.lrs)
         self.register_buffer("best_value", torch.full((size,), torch.nan, dtype=torch.float64))
         self.register_buffer("best_step", torch.zeros(size, dtype=torch.long))
         self.register_buffer("curve", torch.full((num_evaluations, size), torch.nan, dtype=torch.float64))
         self.register_buffer("curve_steps", torch.zeros(num_evaluations, dtype=torch.long))
+        self.register_buffer("dropped_at", torch.zeros(size, dtype=torch.long))  # step; 0 = the head is still trained
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Return one fused Adam with a parameter group per learning rate."""
+        """Return one fused Adam, AdamW where the task decays weights, with a parameter group per learning rate."""
         groups = [{"params": list(head.parameters()), "lr": lr} for head, lr in zip(self.heads, self.lrs, strict=True)]
-        return torch.optim.Adam(groups, fused=True)
+        decay = self.task.weight_decay
+        return (
+            torch.optim.AdamW(groups, weight_decay=decay, fused=True) if decay else torch.optim.Adam(groups, fused=True)
+        )
 
     def gradient_groups(self) -> list[list[nn.Parameter]]:
         return [list(head.parameters()) for head in self.heads]
 
     def forward(self, batch: FeatureBatch) -> dict[str, Tensor]:
         """Return the sum of the heads' losses, and each of them."""
-        states = self.prepare(batch.features)
-        random = RandomState(states.device)
         losses, logged = [], {}
-        for head, lr in zip(self.heads, self.lrs, strict=True):
-            random.restore()
-            outputs, lengths = head(states, batch.lengths)
+        for number, outputs, lengths in self.outputs(batch):
+            lr = self.lrs[number]
             values = self.task.loss(outputs, lengths, batch.labels)
             loss = values.pop("loss")
             losses.append(torch.where(loss.isfinite(), loss, 0.0))
             logged[f"loss_{lr:g}"] = loss.detach()
             logged |= {f"{name}_{lr:g}": value.detach() for name, value in values.items()}
         return {"loss": torch.stack(losses).sum(), **logged}
+
+    def outputs(self, batch: FeatureBatch) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield number, outputs and output lengths of every head still in training.
+
+        They are computed as one, or one by one with the same random numbers.
+        """
+        states = self.prepare(batch.features)
+        if self.stacked and len(self.active) > 1:
+            heads = [self.heads[number] for number in self.active]
+            if self.stack is None or not self.stack.holds(heads):
+                self.stack = HeadStack(heads)
+            outputs, lengths = self.stack(states, batch.lengths)
+            yield from ((number, each, lengths) for number, each in zip(self.active, outputs, strict=True))
+            return
+        random = RandomState(states.device)
+        for number in self.active:
+            random.restore()
+            yield number, *self.heads[number](states, batch.lengths)
+
+    @property
+    def active(self) -> list[int]:
+        """Numbers of the heads that are still trained."""
+        if not self.halving:
+            return list(range(len(self.lrs)))
+        return [number for number, step in enumerate(self.dropped_at.tolist()) if not step]
 
     def prepare(self, features: Tensor) -> Tensor:
         return features if self.standardize is None else self.standardize(features)
@@ -140,19 +182,28 @@ class Grid(PretrainTask):
             return
         row = int((self.curve_steps > 0).sum())
         self.curve_steps[row] = step
-        for number, head in enumerate(self.heads):
+        for number in self.active:
+            head = self.heads[number]
             value = score(head)
             self.curve[row, number] = value
-            if improves(value, float(self.best_value[number]), self.task.mode):
+            if improves(value, float(self.best_value[number]), self.dev_mode):
                 self.best_value[number], self.best_step[number] = value, step
                 self.best[number].load_state_dict(head.state_dict())
+        kept = self.halving.get(step, len(self.lrs))
+        for number in self.ranked()[kept:]:
+            if not self.dropped_at[number]:
+                self.dropped_at[number] = step
+                self.heads[number].zero_grad(set_to_none=True)
+
+    def ranked(self) -> list[int]:
+        """Return the numbers of the learning rates from the best dev value to the worst; equals in their order."""
+        sign = -1.0 if self.dev_mode == "max" else 1.0
+        values = [torch.inf if v != v else sign * v for v in self.best_value.tolist()]
+        return sorted(range(len(values)), key=values.__getitem__)
 
     def selected(self) -> int:
         """Return the number of the learning rate with the best dev value; the first of equals."""
-        sign = -1.0 if self.task.mode == "max" else 1.0
-        worst = float("inf")
-        values = [worst if v != v else sign * v for v in self.best_value.tolist()]
-        return values.index(min(values))
+        return self.ranked()[0]
 
     def selection(self) -> Selection:
         """Return what was chosen, and from what."""
@@ -165,6 +216,8 @@ class Grid(PretrainTask):
             layer_weights=self.best[chosen].mix.weights.tolist(),
             best_step=int(self.best_step[chosen]),
             steps=self.task.steps,
+            metric=self.dev_metric,
+            dropped={f"{lr:g}": step for lr, step in zip(self.lrs, self.dropped_at.tolist(), strict=True) if step},
         )
 
     def selected_head(self) -> SelectedHead:
@@ -184,6 +237,22 @@ class Grid(PretrainTask):
             f"{lr:g}": [[step, value] for step, value in zip(steps, self.curve[:done, i].tolist(), strict=True)]
             for i, lr in enumerate(self.lrs)
         }
+
+
+HALVINGS = (0.02, 0.05, 0.2)  # shares of all steps after which the worse half of the learning rates is given up
+
+
+def halving_schedule(size: int, steps: int, eval_every: int) -> dict[int, int]:
+    """Return {optimizer step: heads that go on after it} of successive halving (Jamieson and Talwalkar, 2016).
+
+    Heads are given up after 2, 5 and 20 % of the steps, each rounded up to the next evaluation on dev.
+    """
+    schedule, left = {}, size
+    for share in HALVINGS:
+        step = math.ceil(share * steps / eval_every) * eval_every
+        if step < steps and step not in schedule and left > 1:
+            left = schedule[step] = math.ceil(left / 2)
+    return schedule
 
 
 def improves(value: float, best: float, mode: str) -> bool:

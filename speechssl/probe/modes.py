@@ -3,23 +3,25 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from speechssl.data.cuts import Corpus
 from speechssl.errors import UserError
 from speechssl.finetune.checks import check_task
 from speechssl.finetune.finetuner import Finetuner
-from speechssl.finetune.settings import FinetuneSettings
-from speechssl.interfaces import DownstreamTask
+from speechssl.finetune.settings import FinetuneSettings, read_settings
+from speechssl.interfaces import BenchmarkTask, DownstreamTask, LayerwiseTask
 from speechssl.probe.encoders import Encoder, EncodingSettings
+from speechssl.probe.layerwise import Layerwise
 from speechssl.probe.outcome import Outcome, Place
-from speechssl.probe.train import Probe
+from speechssl.probe.train import HeadSettings, Probe
 
 
 class Trained(Protocol):
     """A task on one upstream and corpus."""
 
-    task: DownstreamTask
+    task: BenchmarkTask
 
     def run(self, place: Place) -> Outcome: ...
 
@@ -35,38 +37,75 @@ def require_splits(corpus: Corpus, *splits: str) -> None:
         raise UserError(f"{corpus.path} has no split {missing[0]!r} (it has {', '.join(corpus.splits)}){hint}")
 
 
-Prepared = tuple[Callable[[DownstreamTask], Trained], str, dict[str, Any]]
+Prepared = tuple[Callable[[BenchmarkTask], Trained], str, dict[str, Any]]
 
 
 class Mode(Protocol):
     """How upstreams are used in a benchmark."""
 
-    def check(self, task: DownstreamTask, corpus: Corpus) -> None:
+    encoding: EncodingSettings
+
+    def check(self, task: BenchmarkTask, corpus: Corpus) -> None:
         """Raise UserError for settings that do not fit a task on a corpus."""
 
     def on(self, encoder: Encoder, corpus: Corpus) -> Prepared:
         """Return what trains a task, the digest of the upstream's weights, and what a row says of both."""
 
 
+def mode_of(
+    encoding: dict[str, Any], probe: dict[str, Any], finetuning: dict[str, Any] | None, run_dir: Path
+) -> "Mode":
+    """Return how upstreams are used, from the keys of `speechssl benchmark`.
+
+    Args:
+        encoding: fields of `EncodingSettings`; "cache" None = `run_dir/cache`.
+        probe: the group of that name.
+        finetuning: fields of `speechssl.finetune.settings.FinetuneSettings`; None = upstreams are frozen.
+        run_dir: of the benchmark.
+    """
+    cache = Path(encoding["cache"] or run_dir / "cache")
+    online = {"online": probe.get("online", False), "frame_dtype": probe["frame_dtype"]}
+    settings = EncodingSettings(**encoding | online | {"cache": cache})
+    if finetuning is not None:
+        return Finetuned(settings, read_settings(finetuning))
+    own = {name: probe[name] for name in ("standardize", "fixed_batch", "halving") if name in probe}
+    return Frozen(settings, HeadSettings(device=settings.device, **own))
+
+
 class Frozen:
-    """Heads on cached features.
+    """Heads on the hidden states.
 
     Args:
         encoding: of features.
-        standardize: see `speechssl.probe.heads.Standardize`.
+        heads: how they are trained.
     """
 
-    def __init__(self, encoding: EncodingSettings, standardize: bool):
-        self.encoding, self.standardize = encoding, standardize
+    def __init__(self, encoding: EncodingSettings, heads: HeadSettings):
+        self.encoding, self.heads = encoding, heads
 
-    def check(self, task: DownstreamTask, corpus: Corpus) -> None:
-        require_splits(corpus, "train", "dev", "test")
+    def check(self, task: BenchmarkTask, corpus: Corpus) -> None:
+        require_splits(corpus, *task.splits)
+        if not self.encoding.online:
+            return
+        if not isinstance(task, DownstreamTask):
+            raise UserError(f"probe.online=true is for heads that are trained, which task {task.name} has none of")
+        if task.pooled and (self.heads.standardize or task.pooling != "mean"):
+            raise UserError(
+                f"probe.online=true has no statistics of whole utterances, which task {task.name} needs for "
+                "probe.standardize and pooling=mean_std; leave out one or the other"
+            )
 
     def on(self, encoder: Encoder, corpus: Corpus) -> Prepared:
         cache, sha256 = encoder.on(corpus)
-        own = {"standardize": self.standardize, "device": self.encoding.device}
-        make = partial(Probe, corpus=corpus, cache=cache, **own)
-        return make, sha256, own | {"frame_dtype": self.encoding.frame_dtype}
+
+        def make(task: BenchmarkTask) -> Trained:
+            if isinstance(task, LayerwiseTask):
+                return Layerwise(task, corpus, cache, self.heads.device)
+            return Probe(task, corpus, cache, self.heads)
+
+        kept = {name: getattr(self.encoding, name) for name in ("frame_dtype", "online", "max_seconds")}
+        about = asdict(self.heads) | kept
+        return make, sha256, about
 
 
 class Finetuned:
@@ -80,7 +119,9 @@ class Finetuned:
     def __init__(self, encoding: EncodingSettings, settings: FinetuneSettings):
         self.encoding, self.settings = encoding, settings
 
-    def check(self, task: DownstreamTask, corpus: Corpus) -> None:
+    def check(self, task: BenchmarkTask, corpus: Corpus) -> None:
+        if not isinstance(task, DownstreamTask) or not task.finetunable:
+            raise UserError(f"finetune=true is not for task {task.name}, which compares features; leave it out")
         require_splits(corpus, "train", "test")
         check_task(task, corpus, self.settings)
 
@@ -89,4 +130,5 @@ class Finetuned:
         device, longest = self.encoding.device, self.encoding.max_seconds
         own = {"settings": self.settings, "device": device, "max_seconds": longest}
         make = partial(Finetuner, corpus=corpus, upstream=upstream, **own)
-        return make, sha256, {"finetuning": asdict(self.settings), "device": device}
+        about = {"finetuning": asdict(self.settings), "device": device, "max_seconds": longest}
+        return make, sha256, about

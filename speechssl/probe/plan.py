@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from speechssl import configs, registry
-from speechssl.data.cuts import Corpus, fold_folders
+from speechssl.data.cuts import Corpus, fold_folders, open_corpus
+from speechssl.data.manifest import CORPUS_FILE
 from speechssl.errors import UserError, nearest
 from speechssl.hub import family_of
-from speechssl.interfaces import DownstreamTask
+from speechssl.interfaces import BenchmarkTask, DownstreamTask
 
 TRAINING = (
     "steps",
@@ -55,11 +56,13 @@ class TaskPlan:
     protocol: str
     pooled: bool
 
-    def build(self, corpus: Corpus) -> DownstreamTask:
+    def build(self, corpus: Corpus) -> BenchmarkTask:
         """Return the task on a corpus; raises UserError for a setting it does not have."""
         cls = registry.module("downstream", self.name).TASK
         registry.check_arguments(cls, self.arguments, f"task {self.name}")
         task = cls(corpus, **self.arguments)
+        if not isinstance(task, DownstreamTask):
+            return task
         for name in ("steps", "batch_size", "eval_every"):
             if getattr(task, name) < 1:
                 raise UserError(f"{name} of task {self.name} must be at least 1, found {getattr(task, name)}")
@@ -79,7 +82,7 @@ def read_tasks(
 
     Args:
         value: the name or names.
-        probe: "standardize" (part of the protocol's name), and replacements of `TRAINING` settings; None
+        probe: what is part of the protocol's name (see `_marks`), and replacements of `TRAINING` settings; None
             leaves the task's own.
         label: column with the labels, for one task or {task: column}.
         extra: further constructor arguments, for a single task only.
@@ -94,15 +97,53 @@ def read_tasks(
         task, given = configs.load("downstream", name)
         size = configs.split_name("downstream", name)[1]
         column = label.get(task) if isinstance(label, Mapping) else label
-        given |= {key: probe[key] for key in TRAINING if probe.get(key) is not None}
+        cls = registry.module("downstream", task).TASK
+        trained = issubclass(cls, DownstreamTask)
+        given |= {key: probe[key] for key in TRAINING if trained and probe.get(key) is not None}
         given |= dict(extra) | ({"label": column} if column else {})
-        pooling = given.get("pooling", "mean")
-        marks = [mode, pooling if pooling != "mean" else "", "standardize" if probe["standardize"] else ""]
+        marks = [mode, *(_marks(given, probe, cls.pooled) if trained else ())]
         protocol = "+".join([size, *filter(None, [*marks, f"label={column}" if column else ""])])
-        plans.append(TaskPlan(task, size, given, protocol, registry.module("downstream", task).TASK.pooled))
+        plans.append(TaskPlan(task, size, given, protocol, cls.pooled))
     if len({plan.name for plan in plans}) < len(plans) or not plans:
         raise UserError(f"expected different tasks, found {', '.join(names) or 'none'}")
     return plans
+
+
+def _marks(arguments: Mapping[str, Any], probe: Mapping[str, Any], pooled: bool) -> list[str]:
+    """Return what the protocol's name says of training on frozen features, where it is not the published way."""
+    pooling = arguments.get("pooling", "mean")
+    return [
+        pooling if pooling != "mean" else "",
+        "standardize" if probe["standardize"] else "",
+        "" if probe.get("fixed_batch", True) or pooled else "budget",
+        "halving" if probe.get("halving") else "",
+    ]
+
+
+ALL = "all"
+
+
+def every_task(value: Any) -> str | None:
+    """Return the size in "all" or "all/debug" ("" = what the corpus suggests), or None for anything else."""
+    if not isinstance(value, str) or value.partition("/")[0] != ALL:
+        return None
+    return value.partition("/")[2]
+
+
+def sized_tasks(size: str, data: Any) -> list[str]:
+    """Return all tasks of a size, which is left to the corpus where it is "": it may suggest one, else SUPERB's."""
+    if not isinstance(data, str | Path):
+        raise UserError("tasks=all expects one prepared folder as data=, with a view for every task that has one")
+    chosen = size or open_corpus(fold_folders(data)[0]).info.get("task_size") or "base"
+    return [f"{name}/{chosen}" for name in registry.names("downstream") if chosen in registry.sizes("downstream", name)]
+
+
+def view_of(data: str | Path, task: str) -> str:
+    """Return the view of a prepared folder that is made for a task, else the folder itself."""
+    view = Path(data) / task
+    if (view / CORPUS_FILE).is_file() or any(view.glob(f"*/{CORPUS_FILE}")):
+        return str(view)
+    return str(data)
 
 
 def finetuning_mode(finetune: bool, preset: str | None, probe: Mapping[str, Any]) -> str:
@@ -160,7 +201,7 @@ def read_data(value: str | Sequence[str] | Mapping[str, Any], tasks: Sequence[Ta
     for task in sorted(tasks, key=lambda task: task.pooled):
         chosen = value[task.name] if isinstance(value, Mapping) else value
         given = [chosen] if isinstance(chosen, str) else chosen
-        for folder in (view for one in given for view in fold_folders(one)):
+        for folder in (view for one in given for view in fold_folders(view_of(one, task.name))):
             folders.setdefault(str(folder), []).append(task)
     if not folders:
         raise UserError("data names no folder")

@@ -2,19 +2,20 @@
 
 import math
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 from speechssl.data.cuts import Corpus
 from speechssl.files import digest, write_json
 from speechssl.finetune.model import Head
-from speechssl.interfaces import DownstreamTask, Upstream
+from speechssl.interfaces import BenchmarkTask, Upstream
 from speechssl.probe.outcome import Outcome
 from speechssl.probe.plan import TaskPlan
-from speechssl.probe.rows import PREDICTIONS, summarise, write_lines
+from speechssl.probe.rows import PREDICTIONS, RESULTS, summarise, write_lines
 from speechssl.train.checkpoint import export_upstream, on_cpu, write_tensors
 
-FORMAT = 1  # of a row, part of its settings digest; and of a head's export/config.json
+FORMAT = 2  # of a row, part of its settings digest; and of a head's export/config.json
 SPEED = ("num_workers", "save_every")  # settings of fine-tuning that change no result
 
 
@@ -32,7 +33,7 @@ def begin_row(
         plan: the task.
         corpus: the data.
         seed: of head and batches.
-        encoding: "device" and, of frozen features, "standardize" and "frame_dtype", or else "finetuning".
+        encoding: "device" and, of frozen features, how heads are trained on them, or else "finetuning".
     """
     label, name, sha256 = upstream
     arguments = dict(sorted(plan.arguments.items()))
@@ -63,7 +64,7 @@ def begin_row(
 def _relevant(encoding: dict[str, Any]) -> list[Any]:
     """Return what of the encoding a result depends on."""
     if "finetuning" not in encoding:
-        return [encoding["standardize"], encoding["frame_dtype"]]
+        return [encoding[name] for name in ("standardize", "frame_dtype", "fixed_batch", "halving", "online")]
     return [{key: value for key, value in encoding["finetuning"].items() if key not in SPEED}]
 
 
@@ -78,11 +79,17 @@ def run_folder(row: dict[str, Any]) -> str:
     return "/".join(re.sub(r"[^\w.,+=@-]", "_", part) for part in (row["upstream"], row["task"], name))
 
 
+def reproduction(run_dir: Path, row: dict[str, Any]) -> str:
+    """Return the command that computes a row anew and compares."""
+    where = f"{run_dir / RESULTS}:{row['settings']}"
+    return shlex.join(["speechssl", "reproduce", f"row={where}", "out=runs/reproduced"])
+
+
 def _data(row: dict[str, Any]) -> list[str]:
     return [part for part in (row["corpus"], row["view"], row["fold"]) if part]
 
 
-def complete_row(row: dict[str, Any], task: DownstreamTask, outcome: Outcome, machine: dict[str, Any]) -> None:
+def complete_row(row: dict[str, Any], task: BenchmarkTask, outcome: Outcome, machine: dict[str, Any]) -> None:
     """Add what came out to a row.
 
     Args:
@@ -91,14 +98,19 @@ def complete_row(row: dict[str, Any], task: DownstreamTask, outcome: Outcome, ma
         outcome: of its training.
         machine: content of environment.json.
     """
-    chosen = outcome.selection
-    weighted = {} if outcome.main is None else {"main": outcome.main}
+    chosen, found = outcome.selection, outcome.scored
+    figures = summarise(found.records, found.groups, task.mode, found.main)
+    chance = task.chance()
     row |= {
         "metrics": outcome.metrics,
         "main_metric": task.monitor,
         "mode": task.mode,
-        **summarise(outcome.records, outcome.cuts.column("gender"), **weighted),
+        "superb": {f"{task.name}.{name}": mode for name, mode in task.superb.items()},
+        **figures,
+        "chance": chance,
+        "above_chance": above(figures["ci95"], chance, task.mode),
         "dev": _finite(chosen.dev),
+        "dev_metric": chosen.metric or task.monitor,
         "lr": chosen.lr,
         "grid": {lr: _finite(value) for lr, value in chosen.grid.items()},
         "curves": {lr: [[step, _finite(v)] for step, v in curve] for lr, curve in chosen.curves.items()},
@@ -106,15 +118,25 @@ def complete_row(row: dict[str, Any], task: DownstreamTask, outcome: Outcome, ma
         "steps": chosen.steps,
         "epochs": chosen.epochs,
         "best_step": chosen.best_step,
+        "dropped": chosen.dropped,
         "utterances": outcome.sizes,
         "unreadable": outcome.unreadable,
+        "choices": {},
         **outcome.notes,
         "timing": {name: round(value, 2) for name, value in outcome.seconds.items()},
         "versions": {"speechssl": machine["speechssl"], **machine["packages"]},
+        "cpu_threads": machine["cpu_threads"],
         "commit": machine["commit"],
         "command": machine["command"],
         "run": run_folder(row),
     }
+
+
+def above(interval: list[float], chance: float | None, mode: str) -> bool | None:
+    """Return whether a whole interval is better than chance; None where chance is not known."""
+    if chance is None:
+        return None
+    return interval[0] > chance if mode == "max" else interval[1] < chance
 
 
 def _finite(value: float) -> float | None:
@@ -128,7 +150,9 @@ def write_outcome(outcome: Outcome, folder: Path, row: dict[str, Any], classes: 
     `load_upstream` reads, with its head as `head.safetensors` and `head.json` beside it; where its family has a place
     for that head, the exported model has it as its classifier too.
     """
-    write_lines(folder / PREDICTIONS, outcome.records)
+    write_lines(folder / PREDICTIONS, outcome.scored.records)
+    if outcome.head is None:
+        return
     frozen, export = outcome.upstream is None, folder / "export"
     about = {name: row[name] for name in ("upstream_sha256", "config", "lr", "best_step")} | {"classes": classes}
     if outcome.upstream is not None:

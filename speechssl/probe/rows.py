@@ -1,7 +1,7 @@
 """Result rows: `results.jsonl` has one JSON object per result, `predictions.jsonl` one per test utterance."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,24 +78,39 @@ class Results:
 
 
 def summarise(
-    records: list[dict[str, Any]], genders: list[str | None], main: MainMetric | None = None
+    records: list[dict[str, Any]],
+    groups: Mapping[str, Sequence[str | None]],
+    mode: str,
+    main: MainMetric | None = None,
 ) -> dict[str, Any]:
     """Return intervals and groups of the main metric, and how many resamples the intervals are of.
 
     Args:
         records: per utterance "numerator", "denominator" and "speaker".
-        genders: one per utterance.
+        groups: {column: value per record}.
+        mode: "max" or "min", the direction of the main metric.
         main: the main metric of weighted records, where it is no ratio of sums.
     """
     speakers = [record["speaker"] for record in records]
     figures = _Ratio(records) if main is None else _Weighted(records, main)
     named = None not in speakers and len(set(speakers)) > 1
+    values = {name: _groups(figures, members) for name, members in ({"speaker": speakers} | dict(groups)).items()}
     return {
         "ci95": list(figures.interval(None)),
         "ci95_speaker": list(figures.interval(speakers)) if named else None,
         "resamples": figures.resamples,
-        "groups": {"speaker": _groups(figures, speakers), "gender": _groups(figures, genders)},
+        "groups": values,
+        "gaps": {name: gap(own, mode) for name, own in values.items() if len(own) > 1},
     }
+
+
+def gap(values: Mapping[str, float], mode: str) -> dict[str, Any]:
+    """Return the best and the worst group, their difference, and that in percent of the best (None where it is 0)."""
+    ordered = sorted(values, key=values.__getitem__, reverse=mode == "max")
+    best, worst = values[ordered[0]], values[ordered[-1]]
+    difference = abs(best - worst)
+    relative = 100.0 * difference / abs(best) if best else None
+    return {"best": ordered[0], "worst": ordered[-1], "difference": difference, "relative": relative}
 
 
 class _Ratio:

@@ -6,15 +6,17 @@ Of frozen upstreams utterances are encoded once, for all tasks, learning rates a
 import logging
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from speechssl.data.cuts import Corpus, open_corpus
-from speechssl.files import read_json, write_json, write_text
-from speechssl.finetune.settings import read_settings
+from speechssl.errors import UserError
+from speechssl.files import read_json, write_json
 from speechssl.hub import check_name
-from speechssl.interfaces import DownstreamTask
-from speechssl.probe import encoders, modes, outcome, plan, result, rows, table
+from speechssl.interfaces import BenchmarkTask
+from speechssl.probe import agenda, encoders, leaderboard, modes, outcome, plan, result, room, rows
+from speechssl.probe.representation import RepresentationMeasures
 from speechssl.train.environment import environment
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ def benchmark(
     finetune: bool,
     preset: str | None,
     finetuning: dict[str, Any],
+    board: dict[str, Any] | None = None,
     **encoding: Any,
 ) -> list[dict[str, Any]]:
     """Fill `run_dir/results.jsonl` and `results.md`; return the rows that were asked for, old and new.
@@ -49,19 +52,28 @@ def benchmark(
         check_name(name)
     mode = plan.finetuning_mode(finetune, preset, probe)
     overrides = plan.read_settings(named, settings)
-    chosen = plan.read_tasks(tasks, probe, label, task, mode)
+    size = plan.every_task(tasks)
+    wanted = tasks if size is None else plan.sized_tasks(size, data)
+    chosen = plan.read_tasks(wanted, probe, label, task, mode)
     folders = plan.read_data(data, chosen)
-    encoding |= {"frame_dtype": probe["frame_dtype"]}
-    bench = Bench(Path(run_dir), encoding, probe["standardize"], finetuning if finetune else None)
-    work = [(open_corpus(folder), on_it) for folder, on_it in folders.items()]
-    ready = [(corpus, [(one, bench.build(one, corpus)) for one in on_it]) for corpus, on_it in work]
-    models = {label: encoders.Encoder(name, bench.encoding, overrides[label]) for label, name in named.items()}
-    done = [row for label, encoder in models.items() for row in bench.run(label, encoder, ready, seeds)]
+    how = modes.mode_of(encoding, probe, finetuning if finetune else None, Path(run_dir))
+    board_settings = leaderboard.read_settings(**(board or {}))
+    bench = Bench(Path(run_dir), how, allow_unseen=probe.get("allow_unseen", False))
+    work = bench.gather(folders, skip=size is not None)
+    models = {label: encoders.Encoder(name, how.encoding, overrides[label]) for label, name in named.items()}
+    done = bench.run(models, work, seeds)
+    leaderboard.write(Path(run_dir), list(bench.results), done, board_settings)
     order = [one.name for one in chosen]
     return sorted(done, key=lambda row: order.index(row["task"]))
 
 
-Work = list[tuple[Corpus, list[tuple[plan.TaskPlan, DownstreamTask]]]]
+@dataclass(frozen=True)
+class Piece:
+    """A task on a corpus."""
+
+    plan: plan.TaskPlan
+    corpus: Corpus
+    task: BenchmarkTask
 
 
 class Bench:
@@ -69,55 +81,83 @@ class Bench:
 
     Args:
         run_dir: the folder.
-        encoding: fields of `speechssl.probe.encoders.EncodingSettings`; "cache" None = `run_dir/cache`.
-        standardize: see `speechssl.probe.heads.Standardize`.
-        finetuning: fields of `speechssl.finetune.settings.FinetuneSettings`; None = upstreams are frozen.
+        mode: how upstreams are used.
+        allow_unseen: let pass what `BenchmarkTask.check` objects to in labels of dev and test.
     """
 
-    def __init__(self, run_dir: Path, encoding: dict[str, Any], standardize: bool, finetuning: dict[str, Any] | None):
-        self.run_dir = run_dir
-        cache = Path(encoding["cache"] or run_dir / "cache")
-        self.encoding = encoders.EncodingSettings(**encoding | {"cache": cache})
-        self.mode: modes.Mode = modes.Frozen(self.encoding, standardize)
-        if finetuning is not None:
-            self.mode = modes.Finetuned(self.encoding, read_settings(finetuning))
+    def __init__(self, run_dir: Path, mode: modes.Mode, *, allow_unseen: bool = False):
+        self.run_dir, self.mode, self.allow_unseen = run_dir, mode, allow_unseen
         self.results = rows.Results(run_dir)
         self.machine = environment()
+        self.measures = RepresentationMeasures()
 
-    def build(self, one: plan.TaskPlan, corpus: Corpus) -> DownstreamTask:
+    def gather(self, folders: dict[str, list[plan.TaskPlan]], *, skip: bool) -> list[Piece]:
+        """Return the tasks on their corpora, checked, those first that need every frame: means come with these.
+
+        Args:
+            folders: {folder: tasks on it}.
+            skip: leave out, with a line that says why, what does not fit a corpus.
+        """
+        pieces, left_out = [], {}
+        for folder, plans in folders.items():
+            corpus = open_corpus(folder)
+            for one in plans:
+                try:
+                    pieces.append(self.build(one, corpus))
+                except UserError as error:
+                    if not skip:
+                        raise
+                    left_out[one.name] = str(error)
+        for name, reason in left_out.items():
+            logger.info("task %s is left out: %s", name, reason)
+        if not pieces:
+            raise UserError(f"no task fits {', '.join(folders)}: {next(iter(left_out.values()))}")
+        return sorted(pieces, key=lambda piece: piece.plan.pooled)
+
+    def build(self, one: plan.TaskPlan, corpus: Corpus) -> Piece:
         """Return a task on a corpus, checked."""
+        modes.require_splits(corpus, "test")
         task = one.build(corpus)
         self.mode.check(task, corpus)
-        return task
+        if not self.allow_unseen:
+            task.check()
+        return Piece(one, corpus, task)
 
-    def run(self, label: str, encoder: encoders.Encoder, work: Work, seeds: list[int]) -> list[dict[str, Any]]:
-        """Return the rows of one upstream, computing those that are missing."""
+    def run(self, models: dict[str, encoders.Encoder], work: list[Piece], seeds: list[int]) -> list[dict[str, Any]]:
+        """Return the rows of all upstreams, computing those that are missing."""
         found = []
-        for corpus, tasks in work:
-            make, sha256, about = self.mode.on(encoder, corpus)
-            about |= {"settings": encoder.overrides} if encoder.overrides else {}
-            for one, task in tasks:
-                trained = make(task)
+        progress = agenda.Agenda(len(models) * len(work) * len(seeds))
+        for label, encoder in models.items():
+            prepared = {}
+            for piece in work:
+                corpus = piece.corpus
+                if corpus.path not in prepared:
+                    prepared[corpus.path] = self.mode.on(encoder, corpus)
+                make, sha256, about = prepared[corpus.path]
+                about = about | ({"settings": encoder.overrides} if encoder.overrides else {})
+                trained = make(piece.task)
                 for seed in seeds:
-                    row = result.begin_row((label, encoder.name, sha256), one, corpus, seed, about)
-                    found.append(self.row(row, trained))
-        write_text(self.run_dir / "results.md", table.markdown(list(self.results)))
+                    row = result.begin_row((label, encoder.name, sha256), piece.plan, corpus, seed, about)
+                    with progress.item(piece.plan.name, done=self.results.finished(row)):
+                        found.append(self.row(row, trained, piece))
         return found
 
-    def row(self, row: dict[str, Any], trained: modes.Trained) -> dict[str, Any]:
+    def row(self, row: dict[str, Any], trained: modes.Trained, piece: Piece) -> dict[str, Any]:
         """Return a finished row, or compute it."""
         if self.results.finished(row):
             logger.info("%s is already there", result.title(row))
             return self.results.get(row)
+        room.check(trained, piece.plan)
         started = time.monotonic()
         folder = self._folder(row)
         made = trained.run(outcome.Place(folder, row["seed"], row["settings"], row["config"]))
-        result.complete_row(row, trained.task, made, self.machine)
-        result.write_outcome(made, folder, row, getattr(trained.task, "classes", None))
+        result.complete_row(row, piece.task, made, self.machine)
+        row |= {"representation": self.measures.of(trained), "reproduce": result.reproduction(self.run_dir, row)}
+        result.write_outcome(made, folder, row, getattr(piece.task, "classes", None))
         row["seconds"] = round(time.monotonic() - started, 2)
         self.results.add(row)
-        for checkpoints in [*folder.glob("checkpoints"), *folder.glob("*/checkpoints")]:
-            shutil.rmtree(checkpoints)  # the row is safe, `export/` has what was tested
+        for spent in (*folder.glob("checkpoints"), *folder.glob("*/checkpoints"), *folder.glob("kept")):
+            shutil.rmtree(spent)  # the row is safe, `export/` has what was tested
         main = row["main_metric"]
         logger.info("%s: %s %.2f, %.0f s", result.title(row), main, row["metrics"][main], row["seconds"])
         return row

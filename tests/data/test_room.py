@@ -59,3 +59,22 @@ def test_trim_leaves_silence_alone() -> None:
 def test_fast_size_holds_the_signal_and_is_little_larger(length: int) -> None:
     size = room._fast_size(length)
     assert length <= size <= max(2, 1.5 * length)
+
+
+def test_a_room_adds_an_echo_and_keeps_the_length() -> None:
+    click = np.zeros(RATE, np.float32)
+    click[1000] = 1.0
+    heard = room.through_room(click, RATE, np.random.default_rng(0))
+    assert len(heard) == len(click)
+    assert np.abs(heard[:900]).max() < 0.1 * np.abs(heard).max()  # nothing before the sound but the filter's ringing
+    assert np.abs(heard[1100:5000]).max() > 0.005 * np.abs(heard).max()
+
+
+def test_noise_is_as_far_below_the_level_as_asked() -> None:
+    silence = np.zeros(2 * RATE)
+    silence[RATE:] = tone(1.0, 0.0)
+    level = room.rms(silence[RATE:])
+    for decibels in (0.0, 30.0):
+        noisy = room.with_noise(silence, level, np.random.default_rng(3), (decibels, decibels)).astype(np.float64)
+        both, noise = (noisy[RATE:] ** 2).mean(), (noisy[:RATE] ** 2).mean()
+        assert 10 * np.log10((both - noise) / noise) == pytest.approx(decibels, abs=0.7)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from speechssl.data.spoken_text import GRAMMARS, KEYWORDS, sentences
+from speechssl.data.spoken_text import ENTITIES, GRAMMARS, KEYWORDS, SLOTS, parsed_sentences, sentences
 from speechssl.errors import UserError
 
 
@@ -23,6 +23,27 @@ def test_sentences_are_filled_in_and_of_speakable_length(language: str) -> None:
     assert len(set(texts)) == 200
     assert not any("{" in text or "  " in text for text in texts)
     assert all(3 <= len(text.split()) <= 16 for text in texts)
+
+
+@pytest.mark.parametrize("language", list(GRAMMARS))
+def test_parts_are_the_words_that_fill_the_templates(language: str) -> None:
+    slots = GRAMMARS[language][1]
+    parsed = parsed_sentences(language, 200, seed=3)
+    assert [sentence.text for sentence in parsed] == sentences(language, 200, seed=3)
+    for sentence in parsed:
+        words = sentence.text.split()
+        assert all(" ".join(words[first:end]) in slots[name] for name, first, end in sentence.parts)
+        assert all(a[2] <= b[1] for a, b in zip(sentence.parts, sentence.parts[1:], strict=False))
+
+
+def test_spans_name_slots_and_entities() -> None:
+    by_start = {sentence.text.split()[0]: sentence for sentence in parsed_sentences("en", 16, seed=0)}
+    wish = by_start["i"]  # i want a {kind} {thing} {when}
+    last = len(wish.text.split())
+    assert wish.spans(SLOTS) == [["kind", 3, 4], ["thing", 4, 5], ["when", 5, last]]
+    assert wish.spans(ENTITIES) == [["DATE", 5, last]]
+    invitation = by_start["let's"]  # let's {go} {when}
+    assert [name for name, _, _ in invitation.spans(SLOTS)] == ["when"]
 
 
 def test_a_longer_list_starts_like_a_shorter_one() -> None:

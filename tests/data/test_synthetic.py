@@ -19,12 +19,12 @@ needs_espeak = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None,
     reason="espeakng-loader is not installed (pip install 'speechssl[demo]')",
 )
-SMALL = {"num_speakers": 6, "keyword_takes": 1, "num_sentences": 2, "languages": ["en", "fr"]}
+SMALL = {"num_speakers": 6, "keyword_takes": 1, "num_sentences": 2, "languages": ["en", "fr"], "tasks": "basic"}
 
 
 @pytest.fixture(scope="module")
 def preparation() -> Preparation:
-    return plan()
+    return plan(tasks="basic")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_keyword_clips_are_balanced(preparation: Preparation) -> None:
 
 
 def test_other_seeds_give_other_voices_and_texts() -> None:
-    first, other = plan(seed=0).items, plan(seed=1).items
+    first, other = plan(seed=0, tasks="basic").items, plan(seed=1, tasks="basic").items
     assert first[0].audio.args[2] != other[0].audio.args[2]
     assert {item.text for item in first} != {item.text for item in other}
 
@@ -161,6 +161,7 @@ def test_an_utterance_does_not_depend_on_the_others() -> None:
         ({"num_sentences": 0}, "num_sentences=0"),
         ({"languages": ["de"]}, "en must be there"),
         ({"languages": "en,xx"}, "no sentences in language 'xx'"),
+        ({"tasks": "bassic"}, "tasks=bassic: expected one of all, basic; nearest: 'basic'"),
     ],
 )
 def test_wrong_settings_get_one_clear_line(options: dict, message: str) -> None:

@@ -150,7 +150,7 @@ def test_nothing_of_test_is_read_before_selection(
 ) -> None:
     events, read, table = [], CutTable.read, Corpus.table
     monkeypatch.setattr(CutTable, "read", lambda s, i, *a: events.append(s.ids[i].split("-")[0]) or read(s, i, *a))
-    monkeypatch.setattr(Corpus, "table", lambda s, split: events.append(split) or table(s, split))
+    monkeypatch.setattr(Corpus, "table", lambda s, split: events.append(f"labels of {split}") or table(s, split))
     monkeypatch.setattr(Corpus, "fingerprint", "known")  # of a prepared corpus it stands in corpus.json
     selected = Probe.fit
     monkeypatch.setattr(Probe, "fit", lambda *a: (selected(*a), events.append("selected")))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from speechssl.interfaces import DownstreamTask
 from speechssl.probe.batches import HeadBatches, Split
 from speechssl.probe.frames import FrameFeatures
-from speechssl.probe.grid import Grid, evaluate_head
+from speechssl.probe.grid import Grid, evaluate_head, halving_schedule
 from speechssl.probe.heads import ProbeHead, Standardize, build_head
 from speechssl.train.loop import Trainer
 
@@ -27,6 +27,7 @@ class Tiny(nn.Module):
 
 class TinyTask(DownstreamTask):
     monitor, mode = "acc", "max"
+    steps, eval_every = 50, 10
 
     def head(self, hidden_size: int, downsample_rate: int) -> nn.Module:
         return Tiny(hidden_size)
@@ -239,3 +240,86 @@ def test_scoring_is_in_evaluation_mode_and_gives_the_mode_back() -> None:
     assert all(torch.equal(metric.outputs[name], again.outputs[name]) for name in metric.outputs)
     assert grid.heads[0].training
     assert grid.heads[0].head.dropout.training
+
+
+class Twins(nn.Module):
+    """A head that can be stacked."""
+
+    stackable = True
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.hidden, self.linear = nn.Linear(size, 8), nn.Linear(8, 3)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return self.linear(self.hidden(features).relu()).mean(dim=1), lengths
+
+
+class TwinTask(TinyTask):
+    def head(self, hidden_size: int, downsample_rate: int) -> nn.Module:
+        return Twins(hidden_size)
+
+
+def twins(lrs: list[float], **settings: Any) -> Grid:
+    return Grid(TwinTask(), build_head(TwinTask(), 4, 6, 160, seed=3), lrs, 10, **settings)
+
+
+def test_stacked_heads_equal_separate_runs() -> None:
+    lrs = [1e-1, 1e-2, 1e-3]
+    stacked = fit(twins(lrs, stacked=True))
+    assert stacked.stack is not None
+    for head, lr in zip(stacked.heads, lrs, strict=True):
+        alone = fit(twins([lr], stacked=True)).heads[0]
+        for name, value in alone.state_dict().items():
+            torch.testing.assert_close(head.state_dict()[name], value, atol=1e-5, rtol=0, msg=f"{name} at {lr}")
+
+
+def test_a_diverged_head_leaves_those_it_is_stacked_with_alone() -> None:
+    mixed, healthy = fit(twins([1e30, 1e-3], stacked=True)), fit(twins([1e-3]))
+    assert mixed.stack is not None
+    for name, value in healthy.heads[0].state_dict().items():
+        torch.testing.assert_close(mixed.heads[1].state_dict()[name], value, atol=1e-6, rtol=0)
+    assert float(mixed.heads[0].head.linear.weight.detach().abs().max()) > 1e20
+
+
+def test_a_stack_is_rebuilt_where_parameters_were_moved() -> None:
+    grid = twins([1e-1, 1e-2], stacked=True)
+    batch = next(batches().iterate(0))
+    before = grid(batch)["loss_0.01"]
+    for parameter in grid.heads.parameters():
+        parameter.data = parameter.data.clone() * 2
+    after = grid(batch)["loss_0.01"]
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(after, Grid.forward(_unstacked(grid), batch)["loss_0.01"])
+
+
+def _unstacked(grid: Grid) -> Grid:
+    copied = twins(list(grid.lrs))
+    copied.heads.load_state_dict(grid.heads.state_dict())
+    return copied
+
+
+def test_halving_gives_up_the_worse_half() -> None:
+    assert halving_schedule(5, 1000, 10) == {20: 3, 50: 2, 200: 1}
+    assert halving_schedule(4, 100, 20) == {20: 2}
+    assert halving_schedule(1, 1000, 10) == {}
+    lrs = [1e-1, 1e-2, 1e-3, 1e-4]
+    scores = {0.1: 0.2, 0.01: 0.9, 0.001: 0.8, 0.0001: 0.1}
+    for stacked in (False, True):
+        grid = twins(lrs, halving={10: 2, 30: 1}, stacked=stacked)
+
+        def on_evaluation(step: int, grid: Grid = grid) -> None:
+            values = iter([scores[grid.lrs[number]] for number in grid.active])
+            grid.evaluate(step, lambda head: next(values))
+
+        trainer(50, eval_every=10).fit(
+            grid, batches(), optimizer=Grid.optimizer, schedule=lambda s: 1.0, seed=5, on_evaluation=on_evaluation
+        )
+        assert grid.active == [1]
+        assert grid.selection().dropped == {"0.1": 10, "0.001": 30, "0.0001": 10}
+        assert grid.curves()["0.1"][0] == [10, 0.2]
+        assert np.isnan(grid.curves()["0.1"][1][1])
+        for number, steps in ((0, 10), (1, 50), (2, 30)):
+            alone = fit(twins([lrs[number]]), steps=steps).heads[0]
+            for name, value in alone.state_dict().items():
+                torch.testing.assert_close(grid.heads[number].state_dict()[name], value, atol=1e-5, rtol=0)

@@ -47,7 +47,7 @@ def test_damaged_results_are_reported(tmp_path: Path) -> None:
 
 def test_groups_are_averaged_over_words() -> None:
     records = [record(1, 4, "ann"), record(1, 1, "ann"), record(0, 5, "bob")]
-    found = summarise(records, ["f", "f", None])
+    found = summarise(records, {"gender": ["f", "f", None]}, "max")
     assert found["groups"] == {
         "speaker": {"ann": pytest.approx(40.0), "bob": 0.0},
         "gender": {"f": pytest.approx(40.0)},
@@ -56,14 +56,14 @@ def test_groups_are_averaged_over_words() -> None:
 
 def test_intervals_over_speakers_are_wider_where_speakers_differ() -> None:
     records = [record(int(speaker < "c"), 1, speaker) for speaker in "abcd" for _ in range(50)]
-    found = summarise(records, [None] * 200)
+    found = summarise(records, {}, "max")
     assert found["ci95"][1] - found["ci95"][0] < 16
     assert found["ci95_speaker"] == [0.0, 100.0]
 
 
 def test_no_interval_over_speakers_without_names() -> None:
-    assert summarise([record(1, 1, None), record(0, 1, "a")], [None, None])["ci95_speaker"] is None
-    assert summarise([record(1, 1, "a"), record(0, 1, "a")], [None, None])["ci95_speaker"] is None
+    assert summarise([record(1, 1, None), record(0, 1, "a")], {}, "max")["ci95_speaker"] is None
+    assert summarise([record(1, 1, "a"), record(0, 1, "a")], {}, "max")["ci95_speaker"] is None
 
 
 def test_metrics_that_are_no_ratio_are_weighted() -> None:
@@ -71,8 +71,8 @@ def test_metrics_that_are_no_ratio_are_weighted() -> None:
     records = [record(0, 0, f"s{i % 4}") | {"scores": [0.0] * 3} for i in range(40)]
     shares = [record(int(value), 1, f"s{i % 4}") for i, value in enumerate(right)]
     genders = ["f", "m", None, "f"] * 10
-    found = summarise(records, genders, main=lambda weights: 100 * (weights @ right) / weights.sum(axis=1))
-    expected = summarise(shares, genders)
+    found = summarise(records, {"gender": genders}, "max", main=lambda weights: 100 * (weights @ right) / weights.sum(axis=1))
+    expected = summarise(shares, {"gender": genders}, "max")
     assert found["ci95"] == pytest.approx(expected["ci95"])
     assert found["ci95_speaker"] == pytest.approx(expected["ci95_speaker"])
     assert found["groups"] == expected["groups"]
@@ -83,5 +83,5 @@ def test_groups_without_a_metric_are_left_out() -> None:
     def main(weights: np.ndarray) -> np.ndarray:
         return np.where(weights[:, 0] > 0, 50.0, np.nan)
 
-    found = summarise([record(0, 0, "ann"), record(0, 0, "bob")], ["f", "f"], main=main)
+    found = summarise([record(0, 0, "ann"), record(0, 0, "bob")], {"gender": ["f", "f"]}, "max", main=main)
     assert found["groups"] == {"speaker": {"ann": 50.0}, "gender": {"f": 50.0}}

@@ -16,7 +16,7 @@ from speechssl.probe.batches import HeadBatches, join
 from speechssl.probe.compare import compare
 from speechssl.probe.outcome import Place
 from speechssl.probe.rows import read_lines
-from speechssl.probe.train import Probe
+from speechssl.probe.train import HeadSettings, Probe
 
 PROBE = {"standardize": False, "steps": 60, "batch_size": 16, "eval_every": 20, "lrs": [1e-1], "clip_norm": None}
 NOWHERE = Place(None, 0, "settings", {})
@@ -35,7 +35,8 @@ def make_probe(corpus: Corpus, folder: Path, standardize: bool = False, **settin
     )
     given = {"steps": 40, "batch_size": 16, "eval_every": 10, "lrs": [1e-1, 1e-3], "label": "keyword"} | settings
     task = AudioEventClassification(corpus, **given)
-    return Probe(task, corpus, encoders.Encoder("toy", encoding, {}).on(corpus)[0], standardize, "cpu")
+    settings = HeadSettings("cpu", standardize)
+    return Probe(task, corpus, encoders.Encoder("toy", encoding, {}).on(corpus)[0], settings)
 
 
 def test_a_refit_trains_on_train_and_dev_with_what_was_selected(words: Corpus, toys: dict, tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_a_refit_trains_on_train_and_dev_with_what_was_selected(words: Corpus, t
     probe.examples = watched
     found = probe.run(NOWHERE)
     assert looked_at == ["train", "dev", "test"]
-    assert found.notes == {"refit": True}
+    assert found.notes == {"refit": True, "choices": {}}
     chosen = found.selection
 
     everything = join(examples("train")[1], examples("dev")[1])
@@ -73,7 +74,7 @@ def test_a_refit_trains_on_train_and_dev_with_what_was_selected(words: Corpus, t
 
 def test_without_a_refit_the_selected_head_is_tested(words: Corpus, toys: dict, tmp_path: Path) -> None:
     plain, again = (make_probe(words, tmp_path, refit=refit).run(NOWHERE) for refit in (False, True))
-    assert plain.notes == {"refit": False}
+    assert plain.notes == {"refit": False, "choices": {}}
     assert plain.selection.curves == again.selection.curves
     assert not torch.equal(plain.head.probe.head.classifier.weight, again.head.probe.head.classifier.weight)
 
@@ -123,7 +124,7 @@ def test_the_exported_head_does_on_frames_what_was_tested(
     assert found.head.probe.head.classifier.weight.shape == (3, 20)
     states, lengths = probe.cache.frames(words, words.table("test")).batch(range(24))
     best = [probe.task.classes[i] for i in found.head(states, lengths)[0].argmax(dim=-1).tolist()]
-    assert best == [record["hypothesis"] for record in found.records]
+    assert best == [record["hypothesis"] for record in found.scored.records]
     assert found.metrics["acc"] > 80
 
 

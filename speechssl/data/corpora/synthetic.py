@@ -1,10 +1,7 @@
 """A small spoken corpus made on the spot with espeak-ng: speakers, keywords, sentences, several languages.
 
-For trying things out without a download. Every speaker is a voice drawn from a continuous space (pitch,
-vocal tract, spectral slope, breath) with a speaking rate of its own and, in English, one of three accents.
-Every utterance varies in rate and melody and passes through its own room, microphone and noise
-(`speechssl.data.room`). All of it depends on the seed and the utterance's id alone: the same seed gives the
-same bytes on the same machine.
+For trying things out without a download. Who speaks and how is in `speechssl.data.synthetic_voices`. All of it depends
+on the seed and the utterance's id alone: the same seed gives the same bytes on the same machine.
 
 About two thirds of the speakers are *known*, the others are dev and test speakers (of 30: 20, 4 and 6).
 
@@ -16,49 +13,41 @@ About two thirds of the speakers are *known*, the others are dev and test speake
 - `asr`: the English sentences, split by speaker likewise. No sentence occurs twice in the corpus.
 - `sid`: the known speakers, a closed set. Train = their English sentences of the plain train manifest; dev
   and test = further sentences of theirs, which are in no other manifest.
+
+With `tasks="all"` there is a view for every other task, too (`speechssl.data.synthetic_tasks`):
+
+- `pr`, `sf`, `ner`: the sentences of `asr` with `phones`, `slots` and `entities`; `classify`: the clips of `ks` with
+  the speaker's gender as `label`; `asv`: the sentences of `asr` with `trials` of pairs of dev or of test utterances.
+- `ic`: commands with three slots in the column `intent`. `lid`: sentences of all languages. Both split by speaker.
+- `er/fold1` to `er/fold5`: sentences of the known speakers in four styles (`emotion`); a fifth of the speakers are dev
+  and a fifth test speakers of each fold. `sentiment`: the same, divided as in the first fold.
+- `sd`: two speakers in turns that overlap, with `activity`; the speakers of a split are in no other.
+- `qbe`: sentences of dev and test speakers, and words and short phrases said by known speakers to search in them, with
+  the ids of the sentences that are `relevant`. `aec`: computed sounds that are no speech, with `label`.
+
+Few speakers do not give all of them: `sd` and `asv` need two in dev (`num_speakers` 15 or more), `er` and `sentiment`
+five known ones (7 or more), `lid` needs a second language, `asv` two sentences of each speaker.
 """
 
-import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from speechssl.data.espeak import Voice, speak
 from speechssl.data.items import SPLITS, Item, Preparation, View
-from speechssl.data.room import record
 from speechssl.data.splits import hash64
-from speechssl.data.spoken_text import KEYWORDS, sentences
-from speechssl.errors import UserError
+from speechssl.data.spoken_text import KEYWORDS, Sentence, parsed_sentences, sentences
+from speechssl.data.synthetic_tasks import all_tasks
+from speechssl.data.synthetic_views import Basic
+from speechssl.data.synthetic_voices import ENGLISH, Speaker, draw_speaker, sentence, utterance
+from speechssl.errors import UserError, nearest
 
 LICENCE = (
     "CC0 1.0 (https://creativecommons.org/publicdomain/zero/1.0/): made by a program from texts written for "
     "it, spoken by espeak-ng (https://github.com/espeak-ng/espeak-ng)."
 )
-ENGLISH = "en"
-ACCENTS = ("en-us", "en", "en-gb-scotland")  # names of espeak-ng; "en" is British
 MELODIES = (".", ".", ".", "!", ",", "?")  # how single words are said; most of them fall
 FURTHER = {"dev": 3, "test": 5}  # sentences of each known speaker for speaker identification only
 MIN_SPEAKERS = 4
-PITCH_HZ = {"male": (80, 130), "female": (165, 235)}  # the lowest of ordinary speech
-PITCH_SPAN = (1.3, 1.7)  # the highest relative to the lowest
-VOCAL_TRACT = {
-    "male": (0.90, 1.05),
-    "female": (1.07, 1.22),
-}  # formant frequencies relative to the language's own
-WORDS_PER_MINUTE = (145, 195)
-
-
-@dataclass(frozen=True)
-class Speaker:
-    """Who speaks, and the split of the plain manifests that this is in."""
-
-    name: str
-    split: str
-    voice: Voice
-    accent: str
-    rate: int
+TASKS = ("all", "basic")
 
 
 def plan(
@@ -70,6 +59,7 @@ def plan(
     num_sentences: int = 12,
     num_foreign: int = 1,
     languages: Sequence[str] | str = ("en", "de", "es", "fr"),
+    tasks: str = "all",
 ) -> Preparation:
     """Decide who says what; the audio is made when it is stored.
 
@@ -81,22 +71,32 @@ def plan(
         num_sentences: English sentences per speaker.
         num_foreign: sentences per speaker in each further language.
         languages: spoken, English among them: a list or names with commas. Known: en, de, es, fr, it.
+        tasks: "all", or "basic" for the plain manifests, `ks`, `asr` and `sid` only.
     """
     names = languages.split(",") if isinstance(languages, str) else list(languages)
     _check(source, names, num_speakers, keyword_takes, num_sentences, num_foreign)
-    speakers = [_speaker(number, num_speakers, seed) for number in range(num_speakers)]
+    _check_tasks(tasks)
+    speakers = [draw_speaker(number, num_speakers, seed) for number in range(num_speakers)]
     known = [speaker for speaker in speakers if speaker.split == "train"]
     extra = sum(FURTHER.values())
-    texts = iter(sentences(ENGLISH, num_speakers * num_sentences + len(known) * extra, seed))
+    spoken = parsed_sentences(ENGLISH, num_speakers * num_sentences + len(known) * extra, seed)
+    texts = iter(spoken)
     words = [item for speaker in speakers for item in _keywords(speaker, keyword_takes, seed)]
     english = [item for speaker in speakers for item in _english(speaker, num_sentences, texts, seed)]
     further = {split: [i for s in known for i in _further(s, split, texts, seed)] for split in FURTHER}
-    foreign = [item for name in names for item in _foreign(speakers, name, num_foreign, seed)]
+    foreign = {name: _foreign(speakers, name, num_foreign, seed) for name in names if name != ENGLISH}
     ks, asr = _by_split(words), _by_split(english)
-    sid = {"train": asr["train"], "dev": _ids(further["dev"]), "test": _ids(further["test"])}
-    views = [View(name, name, "", splits) for name, splits in (("ks", ks), ("asr", asr), ("sid", sid))]
-    items = words + english + further["dev"] + further["test"] + foreign
-    return Preparation("synthetic", items, LICENCE, views)
+    views = [
+        View(name, name, "", {split: [item.id for item in items] for split, items in splits.items()})
+        for name, splits in (("ks", ks), ("asr", asr), ("sid", {"train": asr["train"], **further}))
+    ]
+    items = words + english + further["dev"] + further["test"] + [i for said in foreign.values() for i in said]
+    if tasks == "all":
+        meaning = {sentence.text.upper(): sentence for sentence in spoken}
+        by_language = {name: _by_split(said) for name, said in foreign.items()}
+        more = all_tasks(Basic(speakers, ks, asr, by_language, meaning, seed))
+        items, views = items + more[0], views + more[1]
+    return Preparation("synthetic", items, LICENCE, views, task_size="debug")
 
 
 def _check(
@@ -122,32 +122,9 @@ def _check(
             raise UserError(f"{name}={value}: expected at least {least}")
 
 
-def _speaker(number: int, num_speakers: int, seed: int) -> Speaker:
-    """Draw a speaker; women and men alternate, so that every split has both."""
-    rng = _generator(seed, f"speaker/{number}")
-    gender = ("female", "male")[number % 2]
-    lowest = rng.uniform(*PITCH_HZ[gender])
-    tract = rng.uniform(*VOCAL_TRACT[gender])
-    slope = rng.uniform(-30, 30)  # of the voice itself: bright or dull
-    voice = Voice(
-        gender=gender,
-        pitch=(round(lowest), round(lowest * rng.uniform(*PITCH_SPAN))),
-        formants=tuple(_formant(formant, tract, rng) for formant in range(9)),
-        tone=(600, 170, 1200, round(135 + slope / 2), 2000, round(110 + slope)),
-        breath=int(rng.choice([0, 0, 2, 5, 10])),
-        consonants=(round(rng.uniform(80, 125)), round(rng.uniform(80, 125))),
-    )
-    accent, rate = ACCENTS[rng.integers(len(ACCENTS))], round(rng.uniform(*WORDS_PER_MINUTE))
-    num_test, num_dev = max(1, num_speakers // 5), max(1, num_speakers * 2 // 15)
-    place = num_speakers - 1 - number
-    split = "test" if place < num_test else "dev" if place < num_test + num_dev else "train"
-    return Speaker(f"s{number:02d}", split, voice, accent, rate)
-
-
-def _formant(number: int, tract: float, rng: np.random.Generator) -> tuple[int, int, int]:
-    """Return frequency, strength and bandwidth in percent; formant 0, a hum below the first, stays put."""
-    frequency = 100 if number == 0 else 100 * tract * rng.uniform(0.96, 1.04)
-    return round(frequency), round(rng.uniform(80, 115)), round(rng.uniform(85, 130))
+def _check_tasks(tasks: str) -> None:
+    if tasks not in TASKS:
+        raise UserError(f"tasks={tasks}: expected one of {', '.join(TASKS)}{nearest(tasks, TASKS)}")
 
 
 def _keywords(speaker: Speaker, takes: int, seed: int) -> Iterator[Item]:
@@ -155,68 +132,32 @@ def _keywords(speaker: Speaker, takes: int, seed: int) -> Iterator[Item]:
         for take in range(takes):
             name = f"{speaker.name}-keyword-{word}-{take}"
             melody = MELODIES[hash64(f"{seed}/melody/{name}") % len(MELODIES)]
-            item = _utterance(name, speaker, word + melody, ENGLISH, speaker.split, seed)
+            item = utterance(name, speaker, word + melody, speaker.split, seed)
             item.custom["keyword"] = word
             yield item
 
 
-def _english(speaker: Speaker, count: int, texts: Iterator[str], seed: int) -> Iterator[Item]:
+def _english(speaker: Speaker, count: int, texts: Iterator[Sentence], seed: int) -> Iterator[Item]:
     for number in range(count):
         name = f"{speaker.name}-{ENGLISH}-{number:03d}"
-        yield _sentence(name, speaker, next(texts), ENGLISH, speaker.split, seed)
+        yield sentence(name, speaker, next(texts).text, speaker.split, seed)
 
 
-def _further(speaker: Speaker, split: str, texts: Iterator[str], seed: int) -> Iterator[Item]:
+def _further(speaker: Speaker, split: str, texts: Iterator[Sentence], seed: int) -> Iterator[Item]:
     """Yield sentences for one split of `sid`; they are in no plain manifest."""
     for number in range(FURTHER[split]):
         name = f"{speaker.name}-sid-{split}-{number}"
-        yield _sentence(name, speaker, next(texts), ENGLISH, "", seed)
+        yield sentence(name, speaker, next(texts).text, "", seed)
 
 
-def _foreign(speakers: list[Speaker], language: str, count: int, seed: int) -> Iterator[Item]:
-    if language == ENGLISH:
-        return
+def _foreign(speakers: list[Speaker], language: str, count: int, seed: int) -> list[Item]:
     texts = iter(sentences(language, len(speakers) * count, seed))
-    for speaker in speakers:
-        for number in range(count):
-            name = f"{speaker.name}-{language}-{number:03d}"
-            yield _sentence(name, speaker, next(texts), language, speaker.split, seed)
+    return [
+        sentence(f"{speaker.name}-{language}-{number:03d}", speaker, next(texts), speaker.split, seed, language)
+        for speaker in speakers
+        for number in range(count)
+    ]
 
 
-def _sentence(name: str, speaker: Speaker, text: str, language: str, split: str, seed: int) -> Item:
-    item = _utterance(name, speaker, text + ".", language, split, seed)
-    item.text = text.upper()
-    return item
-
-
-def _utterance(name: str, speaker: Speaker, text: str, language: str, split: str, seed: int) -> Item:
-    spoken = speaker.accent if language == ENGLISH else language
-    audio = functools.partial(utter, text, spoken, speaker.voice, speaker.rate, f"{seed}/{name}")
-    return Item(name, audio, split, speaker=speaker.name, gender=speaker.voice.gender, language=language)
-
-
-def utter(text: str, language: str, voice: Voice, rate: int, key: str) -> tuple[np.ndarray, int]:
-    """Return one recording of a text, mono float32 (S,), and its rate in Hz; `key` decides what varies."""
-    rng = np.random.default_rng(hash64(f"utterance/{key}"))
-    speech, sample_rate = speak(
-        text,
-        language,
-        voice,
-        rate=round(rate * rng.uniform(0.9, 1.1)),
-        pitch=int(rng.integers(44, 57)),
-        pitch_range=int(rng.integers(35, 66)),
-        seed=hash64(f"breath/{key}") % 2**31,
-    )
-    return record(speech, sample_rate, rng), sample_rate
-
-
-def _ids(items: list[Item]) -> list[str]:
-    return [item.id for item in items]
-
-
-def _by_split(items: list[Item]) -> dict[str, list[str]]:
-    return {split: _ids([item for item in items if item.split == split]) for split in SPLITS}
-
-
-def _generator(seed: int, name: str) -> np.random.Generator:
-    return np.random.default_rng(hash64(f"{seed}/{name}"))
+def _by_split(items: list[Item]) -> dict[str, list[Item]]:
+    return {split: [item for item in items if item.split == split] for split in SPLITS}

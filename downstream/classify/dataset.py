@@ -1,0 +1,3 @@
+"""Where classification finds its labels: the column `label` of a prepared corpus, or any other that is named."""
+
+LABEL = "label"

@@ -1,0 +1,3 @@
+"""Where emotion recognition finds its labels: the column `emotion` of any prepared corpus."""
+
+LABEL = "emotion"

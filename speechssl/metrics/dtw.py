@@ -1,0 +1,99 @@
+"""How well spoken queries match anywhere in spoken documents: subsequence dynamic time warping, many pairs at once.
+
+SUPERB's query-by-example search (Yang et al., 2021), with s3prl's distances: exp(cosine distance) - 1 between all
+frames of a query and of a document, scaled to 0..1 for every query frame. A path takes one query frame after the other
+and 0, 1 or 2 document frames each time; it begins and ends anywhere in the document. The cost is a mean over query
+frames.
+
+Queries and documents of similar length are padded to blocks, whose distances are one matrix product. The only loop over
+time is that over query frames; a step of it is a few operations on (queries, documents, frames) on the tensors' device.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from speechssl.errors import UserError
+
+CELLS = {"cuda": 2**27}  # distances held at a time, float32; several copies of them are alive
+CELLS_ELSEWHERE = 2**22  # 16 MB, which suits the caches of a CPU
+SMALLEST = 1e-9  # a query frame that is as far from all document frames has distance 0 to them
+
+
+def matching_costs(queries: Sequence[Tensor], documents: Sequence[Tensor]) -> Tensor:
+    """Return (Q, N) float32 costs per query frame, in 0..1, of the best match of each query in each document.
+
+    Args:
+        queries, documents: (T, D) features on one device.
+    """
+    if not all(len(frames) for frames in (*queries, *documents)):
+        raise UserError("expected at least one frame in every query and document, found none; leave such audio out")
+    device = queries[0].device
+    costs = torch.empty(len(queries), len(documents), device=device)
+    cells = CELLS.get(device.type, CELLS_ELSEWHERE)
+    query_size = max(len(query) for query in queries)
+    for rows in _blocks(documents, max(1, cells // query_size)):
+        found = torch.tensor([len(documents[row]) for row in rows], device=device)
+        block = _unit([documents[row] for row in rows])
+        for picks in _blocks(queries, max(1, cells // (block.shape[0] * block.shape[1]))):
+            part = [queries[pick] for pick in picks]
+            distances = frame_distances(_unit(part), block, found)
+            ends = [len(query) for query in part]
+            costs[torch.tensor(picks)[:, None], torch.tensor(rows)] = subsequence_costs(distances, ends)
+    return costs
+
+
+def _blocks(sequences: Sequence[Tensor], frames: int) -> Iterator[list[int]]:
+    """Yield indices of sequences of similar length, of at most so many padded frames, or of one sequence."""
+    chosen: list[int] = []
+    for index in sorted(range(len(sequences)), key=lambda i: len(sequences[i])):
+        if chosen and (len(chosen) + 1) * len(sequences[index]) > frames:
+            yield chosen
+            chosen = []
+        chosen.append(index)
+    yield chosen
+
+
+def _unit(sequences: Sequence[Tensor]) -> Tensor:
+    """Return (B, T, D) frames of length 1, zero-padded at the end."""
+    return F.normalize(torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True), dim=-1)
+
+
+def frame_distances(queries: Tensor, documents: Tensor, lengths: Tensor) -> Tensor:
+    """Return distances (Tq, Q, N, Td), infinite on the padding of documents.
+
+    Args:
+        queries: (Q, Tq, D) frames of length 1.
+        documents: (N, Td, D) frames of length 1.
+        lengths: (N,) valid frames of the documents.
+    """
+    Q, Tq, D = queries.shape
+    N, Td, _ = documents.shape
+    cosines = queries.transpose(0, 1).reshape(Tq * Q, D) @ documents.reshape(N * Td, D).T
+    distances = torch.exp(1.0 - cosines.view(Tq, Q, N, Td)) - 1.0
+    padding = torch.arange(Td, device=lengths.device) >= lengths[:, None]
+    smallest = distances.masked_fill(padding, torch.inf).amin(dim=-1, keepdim=True)
+    largest = distances.masked_fill(padding, -torch.inf).amax(dim=-1, keepdim=True)
+    scaled = (distances - smallest) / (largest - smallest).clamp(min=SMALLEST)
+    return scaled.masked_fill(padding, torch.inf)
+
+
+def subsequence_costs(distances: Tensor, ends: Sequence[int]) -> Tensor:
+    """Return (Q, N) mean distances along the best paths through (Tq, Q, N, Td).
+
+    Args:
+        distances: of each query frame to all document frames.
+        ends: (Q,) frames of the queries; what comes after is padding.
+    """
+    costs = distances.new_empty(distances.shape[1:3])
+    so_far = F.pad(distances[0], (2, 0), value=torch.inf)  # two document frames before the first, which no path enters
+    for frame in range(len(distances)):
+        if frame:
+            best = torch.minimum(torch.minimum(so_far[..., 2:], so_far[..., 1:-1]), so_far[..., :-2])
+            so_far[..., 2:] = distances[frame] + best
+        done = [query for query, end in enumerate(ends) if end == frame + 1]
+        if done:
+            costs[done] = so_far[done].amin(dim=-1) / (frame + 1)
+    return costs
