@@ -342,8 +342,8 @@ class Examples:
 class Metric(Protocol):
     """Accumulates results; `records` lets the runner bootstrap intervals and write predictions.
 
-    `per_utterance = False` (a class attribute, True where it is missing) marks a metric whose records are no utterances,
-    such as trials: each then names its own under "utterances", a list of ids of which the first gives speaker and groups.
+    `per_utterance = False` (a class attribute, True where it is missing) marks a metric whose records are no
+    utterances, such as trials: each then names its own under "utterances", of which the first gives speaker and groups.
     """
 
     def update(self, outputs: Tensor, lengths: Tensor, labels: dict[str, Any], ids: list[str]) -> None: ...

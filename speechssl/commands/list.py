@@ -22,7 +22,7 @@ def run_plain(arguments: list[str]) -> None:
     for kind in wanted:
         print(f"{kind}:")
         for name, text in sections[kind]():
-            print(f"  {name:<16} {text}")
+            print(f"  {name:<22} {text}")
 
 
 def upstreams() -> list[tuple[str, str]]:

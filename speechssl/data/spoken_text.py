@@ -17,15 +17,15 @@ KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go
 
 Grammar = tuple[tuple[str, ...], dict[str, tuple[str, ...]]]  # templates with {slots}, and what fits each slot
 
-# Which places of the English grammar are slots to fill and which are named entities, and what these are called.
+# Which places of the English grammar, or words that fill them, are slots and named entities, and what these are called.
+# No slot is in most sentences: answering the same for all of them should not pay.
 SLOTS = {
-    "kind": "kind",
-    "thing": "thing",
-    "things": "thing",
     "place": "place",
     "number": "number",
     "when": "when",
     "who": "who",
+    **dict.fromkeys(("red", "blue", "green", "white", "yellow"), "colour"),
+    **dict.fromkeys(("small", "heavy"), "size"),
 }
 ENTITIES = {"who": "PERSON", "place": "PLACE", "when": "DATE", "number": "CARDINAL"}
 
@@ -232,8 +232,10 @@ class Sentence:
     parts: tuple[tuple[str, int, int], ...] = ()
 
     def spans(self, names: Mapping[str, str]) -> list[list]:
-        """Return [name, first, end) of the parts that `names` renames, for a label column."""
-        return [[names[part], first, end] for part, first, end in self.parts if part in names]
+        """Return [name, first, end) of the parts that `names` names, by place or by words, for a label column."""
+        words = self.text.split()
+        found = [(names.get(" ".join(words[a:b]), names.get(part)), a, b) for part, a, b in self.parts]
+        return [list(span) for span in found if span[0] is not None]
 
 
 def sentences(language: str, count: int, seed: int) -> list[str]:

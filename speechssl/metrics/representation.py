@@ -1,8 +1,8 @@
 """What can be said of a representation without labels: how many directions it uses, and how evenly.
 
 RankMe (Garrido et al., 2023, https://arxiv.org/abs/2210.02885) as published, not centred, and centred as well, since
-hidden states have large common offsets. Uniformity (Wang and Isola, 2020, https://arxiv.org/abs/2005.10242) and the mean
-cosine of unit vectors tell how much all of them point the same way. Compare checkpoints of one method with these, not
+hidden states have large common offsets. Uniformity (Wang and Isola, 2020, https://arxiv.org/abs/2005.10242) and the
+mean cosine of unit vectors tell how much all of them point the same way. They compare checkpoints of one method, not
 methods with each other.
 """
 

@@ -120,6 +120,8 @@ class RecurrentCtcTask(CtcTask):
         num_layers: LSTM layers.
         dropout: after every LSTM layer.
         spec_augment: mask and warp the features in training.
+        mask_channels: widest mask of SpecAugment in channels.
+        mask_frames: longest mask of SpecAugment in frames, before any are joined.
         settings: see `CtcTask`.
     """
 
@@ -132,14 +134,17 @@ class RecurrentCtcTask(CtcTask):
         num_layers: int,
         dropout: float,
         spec_augment: bool,
+        mask_channels: int,
+        mask_frames: int,
         **settings: Any,
     ):
         super().__init__(corpus, **settings)
         self.sizes = {"projection_size": projection_size, "lstm_size": lstm_size, "num_layers": num_layers}
         self.dropout, self.spec_augment = dropout, spec_augment
+        self.masks = {"max_channels": mask_channels, "max_frames": mask_frames}
 
     def head(self, hidden_size: int, downsample_rate: int) -> nn.Module:
-        augment = SpecAugment() if self.spec_augment else None
+        augment = SpecAugment(**self.masks) if self.spec_augment else None
         return CtcHead(
             hidden_size,
             self.num_symbols,

@@ -52,7 +52,8 @@ def normalised(features: Tensor, lengths: Tensor) -> Tensor:
     A channel that does not vary over the (B,) valid frames is 0.
     """
     mask = lengths_to_mask(lengths, features.shape[1])[..., None]
-    centred = features - masked_mean(features, lengths)[:, None]
+    shifted = features - features[:, :1]
+    centred = shifted - masked_mean(shifted, lengths)[:, None]
     return (centred / masked_deviation(features, lengths).clamp(min=SMALL)[:, None]).masked_fill(~mask, 0.0)
 
 

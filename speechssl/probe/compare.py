@@ -18,7 +18,6 @@ import numpy as np
 
 from speechssl.errors import UserError, nearest
 from speechssl.files import write_json, write_text
-from speechssl.metrics.average_precision import RankedScores, ranked
 from speechssl.metrics.bootstrap import (
     RESAMPLES,
     affordable_resamples,
@@ -28,6 +27,7 @@ from speechssl.metrics.bootstrap import (
     ratio,
     resampled_main,
 )
+from speechssl.metrics.weighted import Weighted, weighted
 from speechssl.probe.rows import PREDICTIONS, RESULTS, read_lines
 from speechssl.probe.table import Column, column_of, markdown_table
 
@@ -43,14 +43,14 @@ class Fold:
         speakers: of the utterances.
         numerators: (replicates, utterances).
         denominators: (utterances,).
-        ranked: per replicate, the class scores of a metric that is no ratio of sums; else empty.
+        ranked: per replicate, a metric that is no ratio of sums; else empty.
     """
 
     ids: tuple[str, ...]
     speakers: list[str | None]
     denominators: np.ndarray
     numerators: list[np.ndarray] = field(default_factory=list)
-    ranked: list[RankedScores] = field(default_factory=list)
+    ranked: list[Weighted] = field(default_factory=list)
     _resampled: dict[tuple, np.ndarray] = field(default_factory=dict)
 
     @cached_property
@@ -99,8 +99,9 @@ def _add(system: System, row: dict[str, Any], path: Path) -> None:
             f"{path} was made on other test utterances than earlier results of {row['upstream']} on that fold"
         )
     fold.numerators.append(np.array([record["numerator"] for record in records], np.float64))
-    if records and "scores" in records[0]:
-        fold.ranked.append(ranked(records))
+    rebuilt = weighted(row["main_metric"], records)
+    if rebuilt is not None:
+        fold.ranked.append(rebuilt)
 
 
 def summary(system: System) -> dict[str, Any]:
@@ -130,8 +131,8 @@ def difference(system: System, baseline: System, mode: str, seed: int) -> dict[s
             )
     values = [np.mean(system[name].metrics) - np.mean(baseline[name].metrics) for name in common]
     mean = float(np.mean(values))
-    weighted = any(system[name].ranked for name in common)
-    (low, high), speakers, resamples = (_weighted if weighted else _counted)(system, baseline, common, seed)
+    kind = _weighted if any(system[name].ranked for name in common) else _counted
+    (low, high), speakers, resamples = kind(system, baseline, common, seed)
     better = mean > 0 if mode == "max" else mean < 0
     return {
         "difference": mean,

@@ -16,6 +16,7 @@ from speechssl.data.cuts import Corpus, CutTable
 from speechssl.data.loader import utterance_batches
 from speechssl.errors import AudioError, UserError
 from speechssl.interfaces import Upstream
+from speechssl.nn.padding import lengths_to_mask
 from speechssl.probe.frames import Windows
 from speechssl.probe.keys import utterance_keys
 
@@ -50,7 +51,8 @@ class OnlineFrames:
         device = next((p.device for p in self.upstream.state_dict().values()), torch.device("cpu"))
         waveforms = [self._read(*window).to(device) for window in zip(rows, starts, counts, strict=True)]
         states, lengths = self.upstream(waveforms)
-        return torch.stack(states, dim=2), lengths
+        padding = ~lengths_to_mask(lengths, states[0].shape[1])
+        return torch.stack(states, dim=2).masked_fill(padding[..., None, None], 0.0), lengths
 
     def _read(self, row: int, start: int, count: int) -> Tensor:
         total, rate = int(self.table.num_samples[row]), self.upstream.downsample_rate

@@ -10,6 +10,7 @@ from speechssl.data.cuts import Corpus
 from speechssl.files import digest, write_json
 from speechssl.finetune.model import Head
 from speechssl.interfaces import BenchmarkTask, Upstream
+from speechssl.metrics.weighted import weighted
 from speechssl.probe.outcome import Outcome
 from speechssl.probe.plan import TaskPlan
 from speechssl.probe.rows import PREDICTIONS, RESULTS, summarise, write_lines
@@ -99,7 +100,9 @@ def complete_row(row: dict[str, Any], task: BenchmarkTask, outcome: Outcome, mac
         machine: content of environment.json.
     """
     chosen, found = outcome.selection, outcome.scored
-    figures = summarise(found.records, found.groups, task.mode, found.main)
+    rebuilt = None if found.main is None else weighted(task.monitor, found.records)
+    cells = 0 if rebuilt is None else rebuilt.cells
+    figures = summarise(found.records, found.groups, task.mode, found.main, cells)
     chance = task.chance()
     row |= {
         "metrics": outcome.metrics,

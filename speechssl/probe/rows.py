@@ -82,6 +82,7 @@ def summarise(
     groups: Mapping[str, Sequence[str | None]],
     mode: str,
     main: MainMetric | None = None,
+    cells: int = 0,
 ) -> dict[str, Any]:
     """Return intervals and groups of the main metric, and how many resamples the intervals are of.
 
@@ -90,9 +91,10 @@ def summarise(
         groups: {column: value per record}.
         mode: "max" or "min", the direction of the main metric.
         main: the main metric of weighted records, where it is no ratio of sums.
+        cells: numbers that one evaluation of `main` touches.
     """
     speakers = [record["speaker"] for record in records]
-    figures = _Ratio(records) if main is None else _Weighted(records, main)
+    figures = _Ratio(records) if main is None else _Weighted(main, len(records), cells or len(records))
     named = None not in speakers and len(set(speakers)) > 1
     values = {name: _groups(figures, members) for name, members in ({"speaker": speakers} | dict(groups)).items()}
     return {
@@ -136,9 +138,9 @@ class _Ratio:
 class _Weighted:
     """The same of any metric of weighted records."""
 
-    def __init__(self, records: Sequence[dict[str, Any]], main: MainMetric):
-        self.main, self.size = main, len(records)
-        self.resamples = affordable_resamples(sum(len(record.get("scores", "1")) for record in records))
+    def __init__(self, main: MainMetric, size: int, cells: int):
+        self.main, self.size = main, size
+        self.resamples = affordable_resamples(cells)
 
     def interval(self, clusters: Sequence[str] | None) -> tuple[float, float]:
         names = range(self.size) if clusters is None else clusters

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+MOST_COLUMNS = 4  # tasks beside each other
 ARROWS = {"max": "↑", "min": "↓"}
 NOTE = (
-    "Single results: 95 % interval of a bootstrap over test utterances. Several folds or seeds: mean ± "
-    "standard deviation over that many results. All in percent; bold is the best of a column."
+    "Single results: 95 % interval of a bootstrap over test utterances (or trials). Several folds or seeds: mean ± "
+    "standard deviation over that many results. All in percent; bold is the best."
 )
 
 
@@ -62,7 +63,10 @@ def _cell(rows: Sequence[dict[str, Any]]) -> Cell:
 
 
 def _lines(rows: Iterable[dict[str, Any]], bold: tuple[str, str]) -> tuple[list[str], list[list[str]]]:
-    """Return the head and the lines of the table, the best of each column between the marks `bold`."""
+    """Return the head and the lines of the table, the best of each column between the marks `bold`.
+
+    Of many tasks each has a line, as a page is wide enough for a few columns only.
+    """
     columns = cells(rows)
     names = list(dict.fromkeys(name for column in columns.values() for name in column))
     best = {}
@@ -77,7 +81,10 @@ def _lines(rows: Iterable[dict[str, Any]], bold: tuple[str, str]) -> tuple[list[
             text = cell.text if cell else "–"
             line.append(f"{bold[0]}{text}{bold[1]}" if cell and cell.mean == best[column] and len(group) > 1 else text)
         lines.append(line)
-    return ["upstream", *(column.title for column in columns)], lines
+    head = ["upstream", *(column.title for column in columns)]
+    if len(columns) <= MOST_COLUMNS:
+        return head, lines
+    return ["task", *names], [list(line) for line in zip(head[1:], *(line[1:] for line in lines), strict=True)]
 
 
 def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

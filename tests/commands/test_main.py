@@ -114,4 +114,4 @@ def test_list_shows_folders(capsys: pytest.CaptureFixture) -> None:
     for name in ("tera", "fbank_no_cmvn", "ks", "sid", "asr", "fsdd", "folder", "synthetic", "lhotse"):
         assert f"\n  {name} " in out
     assert "tiny" in call(["list", "what=upstreams"], capsys)[1]
-    assert "tera" not in call(["list", "what=tasks"], capsys)[1]
+    assert "\n  tera " not in call(["list", "what=tasks"], capsys)[1]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from speechssl.data.spoken_text import ENTITIES, GRAMMARS, KEYWORDS, SLOTS, parsed_sentences, sentences
+from speechssl.data.spoken_text import ENTITIES, GRAMMARS, KEYWORDS, SLOTS, Sentence, parsed_sentences, sentences
 from speechssl.errors import UserError
 
 
@@ -37,13 +37,10 @@ def test_parts_are_the_words_that_fill_the_templates(language: str) -> None:
 
 
 def test_spans_name_slots_and_entities() -> None:
-    by_start = {sentence.text.split()[0]: sentence for sentence in parsed_sentences("en", 16, seed=0)}
-    wish = by_start["i"]  # i want a {kind} {thing} {when}
-    last = len(wish.text.split())
-    assert wish.spans(SLOTS) == [["kind", 3, 4], ["thing", 4, 5], ["when", 5, last]]
-    assert wish.spans(ENTITIES) == [["DATE", 5, last]]
-    invitation = by_start["let's"]  # let's {go} {when}
-    assert [name for name, _, _ in invitation.spans(SLOTS)] == ["when"]
+    sentence = Sentence("i want a red box after lunch", (("kind", 3, 4), ("thing", 4, 5), ("when", 5, 7)))
+    assert sentence.spans(SLOTS) == [["colour", 3, 4], ["when", 5, 7]]
+    assert sentence.spans(ENTITIES) == [["DATE", 5, 7]]
+    assert Sentence("i want a wooden box", (("kind", 3, 4), ("thing", 4, 5))).spans(SLOTS) == []
 
 
 def test_a_longer_list_starts_like_a_shorter_one() -> None:

@@ -83,7 +83,7 @@ def test_phones_slots_and_entities_are_of_the_recognised_sentences(
 
 def test_every_slot_and_entity_is_in_every_split(views: dict[str, View]) -> None:
     for name, column, expected in (
-        ("sf", "slots", {"kind", "thing", "place", "number", "when", "who"}),
+        ("sf", "slots", {"colour", "size", "place", "number", "when", "who"}),
         ("ner", "entities", {"PERSON", "PLACE", "DATE", "CARDINAL"}),
     ):
         labels = views[name].columns[column]

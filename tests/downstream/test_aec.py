@@ -61,6 +61,13 @@ def test_several_events_per_clip() -> None:
     assert AudioEventClassification.monitor == "acc"
 
 
+def test_chance_does_not_listen() -> None:
+    assert AudioEventClassification(corpus(["a", "a", "b"], ["a", "b", "b", "b"])).chance() == 25.0
+    task = AudioEventClassification(corpus([["a", "b"], ["a"]], [["a"], ["b"], ["b", "c"], []], "labels"))
+    assert task.chance() == pytest.approx(100 * (1 / 4 + 2 / 4) / 2)  # equal scores: the share of a class's positives
+    assert task.unseen == "count"
+
+
 def test_losses() -> None:
     logits = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
     task = AudioEventClassification(SEVERAL)

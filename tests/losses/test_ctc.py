@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from speechssl.losses.ctc import ctc_loss
+from speechssl.losses.ctc import ctc_loss, ctc_objective
 
 
 def collapse(path: tuple[int, ...]) -> tuple[int, ...]:
@@ -36,3 +36,12 @@ def test_padding_frames_do_not_matter() -> None:
     target = [torch.tensor([1, 2])]
     loss = ctc_loss(logits[:, :4], torch.tensor([4]), target)
     torch.testing.assert_close(ctc_loss(logits, torch.tensor([4]), target), loss)
+
+
+def test_objective_tells_the_share_of_targets_without_a_path() -> None:
+    """Three symbols of which two neighbours are equal need four frames: one has to be a blank."""
+    logits, targets = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0)), [torch.tensor([1, 2, 2])] * 2
+    found = ctc_objective(logits, torch.tensor([4, 3]), targets)
+    assert float(found["too_short"]) == 0.5
+    assert float(found["loss"]) == float(ctc_loss(logits, torch.tensor([4, 3]), targets))
+    assert float(ctc_loss(logits[1:], torch.tensor([3]), targets[1:])) == 0.0

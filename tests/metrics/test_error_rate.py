@@ -5,7 +5,7 @@ import jiwer
 import pytest
 import torch
 
-from speechssl.metrics.error_rate import ErrorRates, edit_distance
+from speechssl.metrics.error_rate import ErrorRates, TokenErrorRate, edit_distance
 
 
 def score(references: list[str], hypotheses: list[str]) -> ErrorRates:
@@ -50,3 +50,14 @@ def test_edit_distance_is_minimal() -> None:
     sequences = [tuple(s) for n in range(4) for s in itertools.product("ab", repeat=n)]
     for a, b in itertools.product(sequences, sequences):
         assert edit_distance(a, b) == slow(a, b)
+
+
+def test_tokens_are_averaged_over_the_corpus() -> None:
+    found = [["K", "AE1"], []]
+    metric = TokenErrorRate(lambda outputs, lengths: found, "per")
+    assert metric.compute() == {"per": 0.0}
+    labels = {"reference": [["K", "AE1", "T"], ["S"]]}
+    metric.update(torch.zeros(0), torch.zeros(0), labels, ["a", "b"])
+    assert metric.compute() == {"per": 50.0}  # the mean over utterances would be 66.7
+    assert [record["numerator"] for record in metric.records()] == [1, 1]
+    assert metric.records()[0]["reference"] == "K AE1 T"

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from speechssl.errors import UserError
-from speechssl.nn.pooling import check_pooling, masked_deviation, masked_mean, masked_mean_std, mean_std
+from speechssl.nn.pooling import check_pooling, masked_deviation, masked_mean, masked_mean_std, mean_std, normalised
 
 
 def test_padding_does_not_count() -> None:
@@ -48,3 +48,17 @@ def test_deviations_of_constant_channels_have_no_gradient() -> None:
 def test_unknown_poolings_are_refused() -> None:
     with pytest.raises(UserError, match="mean or mean_std, found 'max'"):
         check_pooling("max")
+
+
+def test_normalised_features_have_mean_0_and_deviation_1() -> None:
+    features = 5 + 3 * torch.randn(3, 9, 4, generator=torch.Generator().manual_seed(0))
+    features[..., 3] = 12345.678
+    lengths = torch.tensor([9, 4, 1])
+    found = normalised(features, lengths)
+    for row, values, n in zip(found, features, lengths, strict=True):
+        assert not row[n:].any()
+        assert not row[:, 3].any()
+        if n > 1:
+            spread = values[:n, :3].std(dim=0, correction=0)
+            torch.testing.assert_close(row[:n, :3], (values[:n, :3] - values[:n, :3].mean(dim=0)) / spread)
+    assert not found[2].any()  # a single frame

@@ -1,8 +1,11 @@
 """Spans in text: symbols, markers, and what is read back from whatever a recogniser writes."""
 
 import random
+import sys
+from types import SimpleNamespace
 
 import pytest
+from rapidfuzz.distance import Levenshtein
 
 from speechssl.nn.tagged_text import END, UNKNOWN, TaggedAlphabet, plain, spans_of, tagged, written
 
@@ -45,17 +48,21 @@ def test_what_a_recogniser_gets_wrong() -> None:
     assert spans_of(["B-x", "A", "E-x", "E-x", "B-x", "B", " ", "C", "E-x"]) == [("x", "A"), ("x", "B C")]
 
 
-def test_agrees_with_s3prl() -> None:
-    reference = pytest.importorskip("s3prl.metric.slot_filling")
+def test_agrees_with_s3prl(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = SimpleNamespace(eval=Levenshtein.distance)  # s3prl only needs this function of the package
+    monkeypatch.setitem(sys.modules, "editdistance", stand_in)
+    reference = pytest.importorskip("s3prl.metric.slot_filling", exc_type=ImportError)
     generator = random.Random(0)
-    symbols = ["A", "B", "C", " ", "B-x", "E-x", "B-yy", "E-yy"]
+    several = 0
     for _ in range(300):
-        found = generator.choices(symbols, weights=[3, 3, 3, 2, 1, 1, 1, 1], k=generator.randint(1, 20))
+        found: list[str] = []
+        for _ in range(generator.randint(1, 7)):  # words with markers that often have no partner
+            begin, end = (generator.choices(["", f"{side}-x", f"{side}-yy"], [2, 1, 1])[0] for side in "BE")
+            found += [symbol for symbol in (begin, *generator.choice(["A", "AB", "CAB"]), end, " ") if symbol]
         text = "".join(f"{s} " if s[:2] == "B-" else f" {s}" if s[:2] == "E-" else s for s in found)
-        slots = reference.get_slot_dict(text, "")[1]
-        expected = {name: [" ".join(value.split()) for value in values] for name, values in slots.items()}
         ours: dict[str, list[str]] = {}
         for name, value in spans_of(found):
             ours.setdefault(name, []).append(value)
-        if all(value for values in expected.values() for value in values):  # it also finds spans of a blank alone
-            assert ours == expected, text
+        assert ours == reference.get_slot_dict(text, "")[1], text
+        several += len(spans_of(found)) > 1
+    assert several > 50

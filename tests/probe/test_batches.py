@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from speechssl.probe.batches import HeadBatches, Split, join
+from speechssl.probe.batches import HeadBatches, Pieces, Split, join
 from speechssl.probe.frames import FrameFeatures
 
 
@@ -82,3 +82,58 @@ def test_joined_splits_hold_both(make: Callable[[], Split]) -> None:
     assert both.lengths.tolist() == [*first.lengths, *second.lengths]
     assert torch.equal(both.batch([6]).features, second.batch([2]).features)
     assert both.seconds.sum() == 8.0
+
+
+def counted(lengths: list[int]) -> Split:
+    """Frame number t of utterance u holds 100 u + t."""
+    arrays = [np.broadcast_to(100 * u + np.arange(n)[:, None, None], (n, 2, 3)).copy() for u, n in enumerate(lengths)]
+    ids = [f"u{u}" for u in range(len(lengths))]
+    return Split(FrameFeatures(arrays), {"class": list(range(len(lengths)))}, ids, np.ones(len(lengths)))
+
+
+def test_crops_are_windows_that_follow_seed_and_number() -> None:
+    lengths = [3, 9, 12, 7, 20]
+    batches = HeadBatches(counted(lengths), 4, seed=1, pieces=Pieces(crop=6))
+    starts = []
+    for number in range(12):
+        batch = batches.batch(number)
+        for row, length, u in zip(batch.features, batch.lengths.tolist(), batch.labels["class"], strict=True):
+            first = int(row[0, 0, 0]) - 100 * u
+            assert length == min(6, lengths[u])
+            assert 0 <= first <= lengths[u] - length
+            assert row[:length, 0, 0].tolist() == [100 * u + first + t for t in range(length)]
+            starts += [first] if u == 4 else []
+    assert len(set(starts)) > 3
+    again = HeadBatches(counted(lengths), 4, seed=1, pieces=Pieces(crop=6)).batch(7)
+    assert torch.equal(again.features, batches.batch(7).features)
+    assert again.ids == batches.batch(7).ids
+
+
+def test_chunks_cover_utterances_exactly_and_targets_know_their_place() -> None:
+    split, seen = counted([5, 12, 4]), []
+
+    def targets(labels: dict, starts: list[int], counts: list[int]) -> dict:
+        seen.extend(zip(labels["class"], starts, counts, strict=True))
+        return labels | {"frames": [list(range(s, s + c)) for s, c in zip(starts, counts, strict=True)]}
+
+    split.targets = targets
+    batches = HeadBatches(split, 2, seed=0, pieces=Pieces(chunk=5))
+    for number in range(len(batches.groups)):
+        batch = batches.batch(number)
+        for row, frames, u in zip(batch.features, batch.labels["frames"], batch.labels["class"], strict=True):
+            assert row[: len(frames), 0, 0].tolist() == [100 * u + t for t in frames]
+    assert set(seen) <= {(0, 0, 5), (1, 0, 5), (1, 5, 5), (1, 10, 2), (2, 0, 4)}
+    assert len(seen) == 4  # the last group would have been a single one
+    whole = next(iter(split.scoring_batches()))
+    assert sorted(len(row) for row in whole.labels["frames"]) == [4, 5, 12]
+
+
+def test_batches_of_a_budget_are_equally_large() -> None:
+    lengths = [2] * 40 + [10] * 20 + [40] * 4
+    split = framed(lengths)
+    groups = HeadBatches(split, 8, seed=0, pieces=Pieces(fixed=False)).groups
+    padded = [len(group) * max(lengths[i] for i in group) for group in groups]
+    assert max(padded) <= 8 * np.mean(lengths)
+    assert sorted(np.concatenate(groups).tolist()) == list(range(64))
+    assert max(map(len, groups)) > 8
+    assert {len(group) for group in HeadBatches(split, 8, seed=0).groups} == {8}

@@ -139,6 +139,7 @@ def write_ranked_run(run_dir: Path, results: list[tuple[str, str, int, np.ndarra
             for i, row in enumerate(scores)
         ]
         write_lines(run / f"{label}/ks/{fold}-{seed}/predictions.jsonl", records)
+    write_lines(run / "results.jsonl", [row | {"main_metric": "map"} for row in read_lines(run / "results.jsonl")])
     return run
 
 

@@ -71,7 +71,9 @@ def test_metrics_that_are_no_ratio_are_weighted() -> None:
     records = [record(0, 0, f"s{i % 4}") | {"scores": [0.0] * 3} for i in range(40)]
     shares = [record(int(value), 1, f"s{i % 4}") for i, value in enumerate(right)]
     genders = ["f", "m", None, "f"] * 10
-    found = summarise(records, {"gender": genders}, "max", main=lambda weights: 100 * (weights @ right) / weights.sum(axis=1))
+    found = summarise(
+        records, {"gender": genders}, "max", main=lambda weights: 100 * (weights @ right) / weights.sum(axis=1)
+    )
     expected = summarise(shares, {"gender": genders}, "max")
     assert found["ci95"] == pytest.approx(expected["ci95"])
     assert found["ci95_speaker"] == pytest.approx(expected["ci95_speaker"])
