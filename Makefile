@@ -13,7 +13,7 @@ demo: $(VENV)/.demo-done
 check:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu" --numprocesses auto --dist loadfile
 
 slow: $(VENV)/.test-done
 	$(BIN)/python -m pytest -m slow

@@ -5,6 +5,7 @@ cached, so an utterance has the same features in every epoch (no random silence 
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from speechssl.data.cuts import Corpus
 from speechssl.downstream.ks.dataset import LABEL
@@ -22,6 +23,7 @@ class KeywordSpotting(UtteranceClassification):
 
     name = "ks"
     kind = "keyword spotting"
+    superb: ClassVar[dict[str, str]] = {"acc": "max"}
 
     def __init__(
         self,

@@ -3,7 +3,6 @@
 from torch import Tensor, nn
 
 from speechssl.nn.ctc_head import stack_frames
-from speechssl.nn.pooling import normalised
 
 
 class LinearFrameHead(nn.Module):
@@ -14,27 +13,17 @@ class LinearFrameHead(nn.Module):
         num_symbols: V, the blank included.
         projection_size: width between the two linear layers.
         stack: neighbouring frames joined into one before the projection.
-        normalise: bring every channel of every utterance to mean 0 and deviation 1 before all else (not SUPERB's).
     """
 
     stackable = True
 
-    def __init__(
-        self,
-        hidden_size: int,
-        num_symbols: int,
-        projection_size: int = 256,
-        stack: int = 1,
-        normalise: bool = False,
-    ):
+    def __init__(self, hidden_size: int, num_symbols: int, projection_size: int = 256, stack: int = 1):
         super().__init__()
-        self.stack, self.normalise = stack, normalise
+        self.stack = stack
         self.projection = nn.Linear(hidden_size * stack, projection_size)
         self.classifier = nn.Linear(projection_size, num_symbols)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores before the softmax (B, T', V) and their valid lengths (B,)."""
-        if self.normalise:
-            features = normalised(features, lengths)
         features, lengths = stack_frames(features, lengths, self.stack)
         return self.classifier(self.projection(features)), lengths

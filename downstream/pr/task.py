@@ -62,7 +62,6 @@ class PhonemeRecognition(CtcTask):
         language: str | None = "en",
         projection_size: int = 256,
         frame_ms: float | None = None,
-        normalise: bool = False,
         steps: int = 100_000,
         batch_size: int = 32,
         eval_every: int = 1000,
@@ -74,7 +73,6 @@ class PhonemeRecognition(CtcTask):
             label=TEXT if lexicon else label,
             language=language,
             frame_ms=frame_ms,
-            normalise=normalise,
             steps=steps,
             batch_size=batch_size,
             eval_every=eval_every,
@@ -126,8 +124,7 @@ class PhonemeRecognition(CtcTask):
             logger.warning("%d words of %s are not in the lexicon; each counts as one unknown phone", missing, split)
 
     def head(self, hidden_size: int, downsample_rate: int) -> nn.Module:
-        stack = self.stack(downsample_rate)
-        return LinearFrameHead(hidden_size, self.num_symbols, self.projection_size, stack, self.normalise)
+        return LinearFrameHead(hidden_size, self.num_symbols, self.projection_size, self.stack(downsample_rate))
 
     def loss(self, outputs: Tensor, lengths: Tensor, labels: dict[str, Any]) -> dict[str, Tensor]:
         """Return the CTC loss, and the share of utterances with fewer frames than their phones need."""

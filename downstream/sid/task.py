@@ -5,6 +5,7 @@ utterances are whole instead of random crops of at most 8 seconds, because their
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from speechssl.data.cuts import Corpus
 from speechssl.downstream.sid.dataset import LABEL
@@ -18,6 +19,7 @@ class SpeakerIdentification(UtteranceClassification):
 
     name = "sid"
     kind = "speaker identification"
+    superb: ClassVar[dict[str, str]] = {"acc": "max"}
 
     def __init__(
         self,

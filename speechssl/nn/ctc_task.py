@@ -26,7 +26,6 @@ class CtcTask(DownstreamTask):
         language: only utterances of this language (its first two letters count) where the manifest names languages;
             None takes all.
         frame_ms: neighbouring frames are joined up to this many milliseconds; None joins none.
-        normalise: bring every channel of every utterance to mean 0 and deviation 1 before the head; not part of SUPERB.
         steps: optimizer steps of head training.
         batch_size: utterances per step, of about the same length.
         eval_every: steps between two evaluations on dev.
@@ -46,15 +45,13 @@ class CtcTask(DownstreamTask):
         label: str,
         language: str | None,
         frame_ms: float | None,
-        normalise: bool,
         steps: int,
         batch_size: int,
         eval_every: int,
         lrs: Sequence[float],
         clip_norm: float,
     ):
-        self.corpus, self.label, self.language = corpus, label, language
-        self.frame_ms, self.normalise = frame_ms, normalise
+        self.corpus, self.label, self.language, self.frame_ms = corpus, label, language, frame_ms
         self.steps, self.batch_size, self.eval_every = steps, batch_size, eval_every
         self.lrs, self.clip_norm = tuple(lrs), clip_norm
 
@@ -119,6 +116,7 @@ class RecurrentCtcTask(CtcTask):
         lstm_size: width of each LSTM direction.
         num_layers: LSTM layers.
         dropout: after every LSTM layer.
+        normalise: bring every channel of every utterance to mean 0 and deviation 1 before the head; not part of SUPERB.
         spec_augment: mask and warp the features in training.
         mask_channels: widest mask of SpecAugment in channels.
         mask_frames: longest mask of SpecAugment in frames, before any are joined.
@@ -133,6 +131,7 @@ class RecurrentCtcTask(CtcTask):
         lstm_size: int,
         num_layers: int,
         dropout: float,
+        normalise: bool,
         spec_augment: bool,
         mask_channels: int,
         mask_frames: int,
@@ -140,7 +139,7 @@ class RecurrentCtcTask(CtcTask):
     ):
         super().__init__(corpus, **settings)
         self.sizes = {"projection_size": projection_size, "lstm_size": lstm_size, "num_layers": num_layers}
-        self.dropout, self.spec_augment = dropout, spec_augment
+        self.dropout, self.normalise, self.spec_augment = dropout, normalise, spec_augment
         self.masks = {"max_channels": mask_channels, "max_frames": mask_frames}
 
     def head(self, hidden_size: int, downsample_rate: int) -> nn.Module:

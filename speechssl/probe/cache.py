@@ -6,7 +6,8 @@ says what is in it:
 
     pooled-<shard>.npy      (utterances, L + 1, D) float32, means over valid frames
     deviation-<shard>.npy   (utterances, L + 1, D) float32, standard deviations over valid frames
-    frames-<shard>.npy      (frames of all utterances end to end, L + 1, D) float16 or float32
+    frames-<shard>.npy      (frames of all utterances end to end, L + 1, D) float16, float32 or int8
+    scales-<shard>.npy      (utterances, L + 1, D) float32, what the int8 frames of each utterance are multiplied with
 
 Whatever is asked for, means and deviations are kept, so that no pooling needs another pass. Utterances are found
 by what they are (corpus, id, length and loudness of the audio), not by split: folds and small draws over the same
@@ -32,7 +33,8 @@ from speechssl.probe.keys import utterance_keys
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-DTYPES = {"float16": np.float16, "float32": np.float32}
+DTYPES = {"float16": np.float16, "float32": np.float32, "int8": np.int8}
+STEPS = 127  # of int8 on either side of 0
 KINDS = {"mean": ("pooled",), "mean_std": ("pooled", "deviation")}  # what each pooling reads
 SHARD_BYTES = 256 * 2**20
 SHARD_SECONDS = 1800.0  # of audio: what an interruption may cost
@@ -45,7 +47,8 @@ class FeatureCache:
         folder: of all caches.
         upstream: a frozen model in `eval()`, on the device it shall run on.
         sha256: digest of its weights and configuration.
-        frame_dtype: of frame-level features on disk, "float16" or "float32".
+        frame_dtype: of frame-level features on disk: "float16", "float32", or "int8" for 127 steps up to the largest
+            value of each utterance, layer and channel.
         max_seconds: padded audio per forward pass.
         num_workers: processes that read audio.
     """
@@ -61,13 +64,13 @@ class FeatureCache:
         num_workers: int,
     ):
         if frame_dtype not in DTYPES:
-            raise UserError(f"frame_dtype expects {' or '.join(DTYPES)}, found {frame_dtype!r}")
+            raise UserError(f"frame_dtype expects {', '.join(DTYPES)}, found {frame_dtype!r}")
         self.upstream, self.frame_dtype = upstream, frame_dtype
         self.max_seconds, self.num_workers = max_seconds, num_workers
         self.folder = folder / digest([FORMAT, sha256])
         self.unreadable: dict[str, str] = {}  # key -> reason; tried again by the next process
         self._pooled: dict[str, dict[str, tuple[Path, int]]] = {"pooled": {}, "deviation": {}}  # key -> file, row
-        self._frames: dict[str, tuple[Path, int, int]] = {}  # key -> file, first frame, frames
+        self._frames: dict[str, tuple[Path, int, int, int]] = {}  # key -> file, first frame, frames, row of the scales
         self._open: dict[Path, np.ndarray] = {}
         for mark in sorted(self.folder.glob("*.json")):
             self._remember(mark)
@@ -79,8 +82,8 @@ class FeatureCache:
             self._pooled[content["kind"]].update({key: (file, row) for row, key in enumerate(content["keys"])})
         elif content["dtype"] == self.frame_dtype:
             ends = np.cumsum(content["lengths"]).tolist()
-            spans = zip(content["keys"], ends, content["lengths"], strict=True)
-            self._frames.update({key: (file, end - length, length) for key, end, length in spans})
+            spans = enumerate(zip(content["keys"], ends, content["lengths"], strict=True))
+            self._frames.update({key: (file, end - length, length, row) for row, (key, end, length) in spans})
 
     def fill(self, corpus: Corpus, table: CutTable, *, frames: bool, pooling: str = "mean") -> None:
         """Encode the utterances of which the frames, or what the pooling needs, are not there yet."""
@@ -116,6 +119,7 @@ class FeatureCache:
         names = dict(zip(table.ids, keys, strict=True))
         pooled: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in self._pooled}
         whole: dict[str, np.ndarray] = {}
+        scales: dict[str, np.ndarray] = {}
         encoded = encode(
             self.upstream,
             table,
@@ -135,31 +139,37 @@ class FeatureCache:
             statistics = mean_std(item.features) if frames else item.features
             pooled["pooled"][key], pooled["deviation"][key] = (part.numpy() for part in statistics.chunk(2, dim=-1))
             if frames:
-                whole[key] = self._compact(item.features.transpose(0, 1).numpy(), item.id)
+                whole[key], scales[key] = self._compact(item.features.transpose(0, 1).numpy(), item.id)
         if frames and whole:
-            self._write("frames", whole)
+            self._write("frames", whole, scales if self.frame_dtype == "int8" else None)
         for kind, arrays in pooled.items():
             fresh = {key: value for key, value in arrays.items() if key not in self._pooled[kind]}
             if fresh:
                 self._write(kind, fresh)
 
-    def _compact(self, features: np.ndarray, name: str) -> np.ndarray:
-        with np.errstate(over="ignore"):
+    def _compact(self, features: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return frames (T, L + 1, D) as they are kept, and what they are to be multiplied with (L + 1, D)."""
+        scale = np.ones(features.shape[1:], np.float32)
+        if self.frame_dtype == "int8":
+            scale = np.abs(features).max(axis=0) / STEPS
+            features = np.rint(features / np.where(scale > 0, scale, 1.0))
+        with np.errstate(over="ignore", invalid="ignore"):
             compact = features.astype(DTYPES[self.frame_dtype])
-        if not np.isfinite(compact).all():
+        if not (np.isfinite(compact).all() and np.isfinite(scale).all()):
             raise UserError(
                 f"hidden states of {name} reach {np.abs(features).max():.3g}, beyond {self.frame_dtype}; "
                 "use probe.frame_dtype=float32"
             )
-        return compact
+        return compact, scale
 
-    def _write(self, kind: str, arrays: dict[str, np.ndarray]) -> None:
-        """Write one shard: the array, then the mark that makes it count."""
+    def _write(self, kind: str, arrays: dict[str, np.ndarray], scales: dict[str, np.ndarray] | None = None) -> None:
+        """Write one shard: the array (and its scales), then the mark that makes it count."""
         dtype = self.frame_dtype if kind == "frames" else "float32"
         file = self.folder / f"{kind}-{digest([dtype, *arrays])}.npy"
         join = np.concatenate if kind == "frames" else np.stack
-        with atomic_path(file) as temporary, open(temporary, "wb") as opened:
-            np.save(opened, join(list(arrays.values())))
+        _save(file, join(list(arrays.values())))
+        if scales is not None:
+            _save(_scales_of(file), np.stack(list(scales.values())))
         content = {"kind": kind, "dtype": dtype, "keys": list(arrays)}
         if kind == "frames":
             content["lengths"] = [len(array) for array in arrays.values()]
@@ -194,7 +204,10 @@ class FeatureCache:
     def frames(self, corpus: Corpus, table: CutTable) -> FrameFeatures:
         """Return frame-level features in the order of the table (after `fill` with frames)."""
         places = [self._frames[key] for key in utterance_keys(corpus, table)]
-        return FrameFeatures([self._array(file)[first : first + count] for file, first, count in places])
+        arrays = [self._array(file)[first : first + count] for file, first, count, _ in places]
+        if self.frame_dtype != "int8":
+            return FrameFeatures(arrays)
+        return FrameFeatures(arrays, [self._array(_scales_of(file))[row] for file, _, _, row in places])
 
     def _array(self, file: Path) -> np.ndarray:
         if file not in self._open:
@@ -205,3 +218,12 @@ class FeatureCache:
                     f"cached features {file} are damaged ({error}); remove {file.parent} and run again"
                 ) from error
         return self._open[file]
+
+
+def _save(file: Path, array: np.ndarray) -> None:
+    with atomic_path(file) as temporary, open(temporary, "wb") as opened:
+        np.save(opened, array)
+
+
+def _scales_of(file: Path) -> Path:
+    return file.with_name(file.name.replace("frames-", "scales-"))

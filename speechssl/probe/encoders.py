@@ -21,7 +21,7 @@ class EncodingSettings:
     Attributes:
         device: "cpu" or "cuda".
         cache: folder of all feature caches.
-        frame_dtype: of frame-level features on disk, "float16" or "float32".
+        frame_dtype: of frame-level features on disk, "float16", "float32" or "int8".
         max_seconds: padded audio per forward pass.
         num_workers: processes that read audio.
         online: keep nothing, and compute the features anew for every batch.

@@ -16,9 +16,11 @@ class FrameFeatures:
 
     Attributes:
         arrays: one (T, L + 1, D) view per utterance.
+        scales: (L + 1, D) per utterance, what its frames are to be multiplied with; None = they are kept as they are.
     """
 
     arrays: list[np.ndarray]
+    scales: list[np.ndarray] | None = None
 
     @property
     def lengths(self) -> np.ndarray:
@@ -32,7 +34,8 @@ class FrameFeatures:
             indices: B utterances.
             windows: (B,) first frames and (B,) numbers of frames; None = whole utterances.
         """
-        chosen = [self.arrays[i] for i in indices]
+        rows = list(indices)
+        chosen = [self.arrays[i] for i in rows]
         if windows is not None:
             places = zip(chosen, *(part.tolist() for part in windows), strict=True)
             chosen = [array[start : start + count] for array, start, count in places]
@@ -40,22 +43,28 @@ class FrameFeatures:
         padded = np.zeros((len(chosen), max(lengths), *chosen[0].shape[1:]), np.float32)
         for row, array in zip(padded, chosen, strict=True):
             row[: len(array)] = array
+        if self.scales is not None:
+            padded *= np.stack([self.scales[i] for i in rows])[:, None]
         return torch.from_numpy(padded), torch.tensor(lengths)
 
     def layer(self, number: int) -> Iterator[Tensor]:
         """Yield one hidden state of every utterance, (T, D) float32."""
-        for array in self.arrays:
-            yield torch.from_numpy(array[:, number].astype(np.float32))
+        for i, array in enumerate(self.arrays):
+            frames = array[:, number].astype(np.float32)
+            yield torch.from_numpy(frames if self.scales is None else frames * self.scales[i][number])
 
     def joined(self, other: "FrameFeatures") -> "FrameFeatures":
         """Return the utterances of both."""
-        return FrameFeatures(self.arrays + other.arrays)
+        scales = None if self.scales is None else self.scales + (other.scales or [])
+        return FrameFeatures(self.arrays + other.arrays, scales)
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation (L + 1, D) over all frames; sums are kept in float64."""
         total = square = np.zeros(self.arrays[0].shape[1:])
-        for array in self.arrays:
+        for i, array in enumerate(self.arrays):
             wide = array.astype(np.float64)
+            if self.scales is not None:
+                wide *= self.scales[i]
             total, square = total + wide.sum(axis=0), square + np.square(wide).sum(axis=0)
         mean = total / self.lengths.sum()
         variance = np.maximum(square / self.lengths.sum() - mean**2, 0.0)

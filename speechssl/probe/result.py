@@ -3,9 +3,11 @@
 import math
 import re
 import shlex
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from speechssl import files as hashing
 from speechssl.data.cuts import Corpus
 from speechssl.files import digest, write_json
 from speechssl.finetune.model import Head
@@ -38,6 +40,8 @@ def begin_row(
     """
     label, name, sha256 = upstream
     arguments = dict(sorted(plan.arguments.items()))
+    files = {path: content_digest(path) for path in _files(plan.arguments)}
+    known = [arguments, files] if files else [arguments]
     if plan.pooled and "frame_dtype" in encoding:
         encoding = encoding | {"frame_dtype": "float32"}
     return {
@@ -50,16 +54,30 @@ def begin_row(
         "seed": seed,
         "upstream_sha256": sha256,
         "corpus_fingerprint": corpus.fingerprint,
-        "settings": digest([FORMAT, sha256, corpus.fingerprint, plan.name, arguments, *_relevant(encoding), seed]),
+        "settings": digest([FORMAT, sha256, corpus.fingerprint, plan.name, known, *_relevant(encoding), seed]),
         "config": {
             "upstream": name,
             "data": str(corpus.path),
             "task": f"{plan.name}/{plan.size}",
             "arguments": arguments,
+            **({"files": files} if files else {}),
             **encoding,
             "seed": seed,
         },
     }
+
+
+def _files(value: Any) -> list[str]:
+    """Return the files among arguments, such as a lexicon or a language model: results depend on their content."""
+    if isinstance(value, dict | list | tuple):
+        return [path for one in (value.values() if isinstance(value, dict) else value) for path in _files(one)]
+    return [value] if isinstance(value, str) and Path(value).is_file() else []
+
+
+@lru_cache
+def content_digest(path: str) -> str:
+    """Return the hash of a file's content, read once."""
+    return hashing.sha256(path)
 
 
 def _relevant(encoding: dict[str, Any]) -> list[Any]:

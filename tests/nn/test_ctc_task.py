@@ -13,7 +13,6 @@ SETTINGS = {
     "label": "text",
     "language": None,
     "frame_ms": None,
-    "normalise": False,
     "steps": 1,
     "batch_size": 1,
     "eval_every": 1,
@@ -25,6 +24,7 @@ RECURRENT = {
     "lstm_size": 4,
     "num_layers": 1,
     "dropout": 0.1,
+    "normalise": True,
     "spec_augment": True,
     "mask_channels": 2,
     "mask_frames": 3,
@@ -93,7 +93,7 @@ def test_checks() -> None:
 
 def test_heads_of_two_layers() -> None:
     corpus = SimpleNamespace(name="made-up", table=lambda split: Table(["AB"]))
-    head = Recurrent(corpus, **RECURRENT, **SETTINGS | {"frame_ms": 20.0, "normalise": True}).head(8, 160)
+    head = Recurrent(corpus, **RECURRENT, **SETTINGS | {"frame_ms": 20.0}).head(8, 160)
     assert (head.stack, head.normalise, head.classifier.out_features) == (2, True, 5)
     assert (head.augment.max_channels, head.augment.max_frames) == (2, 3)
     assert Recurrent(corpus, **RECURRENT | {"spec_augment": False}, **SETTINGS).head(8, 160).augment is None

@@ -169,8 +169,8 @@ def test_damaged_and_overflowing_features_are_reported(words: Corpus, tmp_path: 
         file.write_bytes(b"nothing")
     with pytest.raises(UserError, match="damaged"):
         open_cache(tmp_path, upstream).pooled(words, table)
-    with pytest.raises(UserError, match="float16 or float32"):
-        open_cache(tmp_path, upstream, "int8")
+    with pytest.raises(UserError, match="float16, float32, int8"):
+        open_cache(tmp_path, upstream, "int4")
 
 
 def test_moments_are_those_of_all_frames() -> None:
@@ -180,3 +180,27 @@ def test_moments_are_those_of_all_frames() -> None:
     joined = np.concatenate(arrays).astype(np.float64)
     np.testing.assert_allclose(mean, joined.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(std, joined.std(axis=0), atol=1e-6)
+
+
+def test_int8_frames_take_half_the_room_and_stay_within_half_a_step(words: Corpus, tmp_path: Path) -> None:
+    table = words.table("dev")
+    caches = {}
+    for dtype in ("int8", "float16", "float32"):
+        caches[dtype] = open_cache(tmp_path / dtype, Ramp(), dtype)
+        caches[dtype].fill(words, table, frames=True)
+    exact, coarse = (caches[dtype].frames(words, table) for dtype in ("float32", "int8"))
+    sizes = {d: sum(f.stat().st_size for f in (tmp_path / d).rglob("frames-*.npy")) for d in caches}
+    assert sizes["int8"] < 0.51 * sizes["float16"] < 0.27 * sizes["float32"]
+    states, lengths = exact.batch([3, 0])
+    found, again = coarse.batch([3, 0])
+    assert again.tolist() == lengths.tolist()
+    step = states.abs().amax(dim=1, keepdim=True) / 127
+    assert bool(((found - states).abs() <= 0.5001 * step + 1e-7).all())
+    assert float((found - states).abs().max()) > 0
+    for a, b in zip(coarse.layer(1), exact.layer(1), strict=True):
+        torch.testing.assert_close(a, b, atol=float(b.abs().max()) / 127, rtol=0)
+    for a, b in zip(coarse.moments(), exact.moments(), strict=True):
+        torch.testing.assert_close(a, b, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(coarse.joined(coarse).batch([27])[0], coarse.batch([3])[0])
+    reopened = open_cache(tmp_path / "int8", Ramp(), "int8").frames(words, table)
+    assert torch.equal(reopened.batch([3, 0])[0], found)
