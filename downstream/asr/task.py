@@ -6,7 +6,7 @@ in which an utterance is encoded by itself, not among its batch mates.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -34,6 +34,7 @@ class SpeechRecognition(RecurrentCtcTask):
 
     name = "asr"
     kind = "speech recognition"
+    superb: ClassVar[dict[str, str]] = {"wer": "min"}
     monitor = "wer"
     unknown = UNKNOWN
     num_symbols = len(SYMBOLS)

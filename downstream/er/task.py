@@ -4,6 +4,7 @@ Differs from the published runs: an effective batch is 32 utterances at once, no
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from speechssl.data.cuts import Corpus
 from speechssl.downstream.er.dataset import LABEL
@@ -17,6 +18,7 @@ class EmotionRecognition(UtteranceClassification):
 
     name = "er"
     kind = "emotion recognition"
+    superb: ClassVar[dict[str, str]] = {"acc": "max"}
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ all of its slots are. No differences from the published runs are known.
 """
 
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ class IntentClassification(UtteranceClassification):
 
     name = "ic"
     kind = "intent classification"
+    superb: ClassVar[dict[str, str]] = {"acc": "max"}
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ are 32 utterances of about the same length at once, not 16 twice, and long ones 
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -49,6 +49,7 @@ class PhonemeRecognition(CtcTask):
 
     name = "pr"
     kind = "phoneme recognition"
+    superb: ClassVar[dict[str, str]] = {"per": "min"}
     monitor = "per"
     unknown = UNKNOWN
     num_symbols = len(SYMBOLS)

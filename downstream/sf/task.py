@@ -7,7 +7,7 @@ words are compared without punctuation wherever it stands.
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -25,6 +25,7 @@ class SlotFilling(TaggedTextTask):
 
     name = "sf"
     kind = "slot filling"
+    superb: ClassVar[dict[str, str]] = {"slot_type_f1": "max", "slot_value_cer": "min"}
     monitor = "slot_type_f1"
     mode = "max"
 
