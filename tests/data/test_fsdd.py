@@ -145,6 +145,26 @@ def test_strings_are_in_no_plain_manifest(full: Preparation) -> None:
     assert all(item.split == "" for item in full.items if item.id.startswith("string-"))
 
 
+def test_verification_is_tested_on_voices_that_are_in_no_other_split(full: Preparation) -> None:
+    views = [view for view in full.views if view.name == "asv"]
+    items = {item.id: item for item in full.items}
+    assert [view.folder for view in views] == ["asv/fold1", "asv/fold2", "asv/fold3"]
+    tested = []
+    for view in views:
+        voices = {split: {items[i].speaker for i in ids} for split, ids in view.splits.items()}
+        assert len(voices["test"]) == 2
+        assert voices["train"] == voices["dev"]
+        assert not voices["test"] & voices["train"]
+        tested += voices["test"]
+        takes = [take for split in view.splits.values() for i in split for take in items[i].custom["takes"].split()]
+        assert len(takes) == len(set(takes))
+        for first, trials in view.columns["trials"].items():
+            split = "dev" if first in view.splits["dev"] else "test"
+            assert {second for second, _ in trials} <= set(view.splits[split])
+            assert all((items[first].speaker == items[second].speaker) == same for second, same in trials)
+    assert sorted(tested) == sorted({item.speaker for item in full.items})
+
+
 def test_the_seed_decides_draws_and_strings(names_only: Path, full: Preparation) -> None:
     again, other = fsdd.plan(names_only), fsdd.plan(names_only, seed=1)
     assert [vars(view) for view in again.views] == [vars(view) for view in full.views]
@@ -238,6 +258,7 @@ def test_the_real_recordings(tmp_path: Path) -> None:
     assert hours * 60 == pytest.approx(21.9, abs=0.1)
     folders = {path.parent.relative_to(corpus.path).as_posix() for path in corpus.path.rglob("corpus.json")}
     folds = [*(f"ks60/draw{n}" for n in range(5)), *(f"loso/{speaker}" for speaker in SPEAKERS)]
+    folds += ["asv/fold1", "asv/fold2", "asv/fold3"]
     assert folders == {".", *folds, "strings", "strings60"}
     table = corpus.table("test")
     number = table.ids.index("3_theo_0")

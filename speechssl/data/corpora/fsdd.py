@@ -14,6 +14,8 @@ corpus:
 - `strings`: three to five takes of one speaker joined with short pauses, for connected-digit recognition.
   Every train and dev take is in one string, every test take in two. Splits follow those of the takes.
 - `strings60`: the same with 60 of the training strings, ten per speaker.
+- `asv/fold1` .. `fold3`: strings for speaker verification. Two speakers are tested who are in neither train nor dev; dev has
+  trials of the four others, in strings that training does not have. Two voices per fold are few: read all folds together.
 """
 
 import functools
@@ -28,6 +30,7 @@ from speechssl.data.download import cache_folder, local_copy
 from speechssl.data.items import Item, Preparation, View
 from speechssl.data.joined import join_recordings
 from speechssl.data.splits import hash64
+from speechssl.data.trials import draw_trials, trials_by_first
 from speechssl.errors import UserError
 
 COMMIT = "26eb9aaf76e81b692f806f9140c2d2777410d7a1"
@@ -44,6 +47,8 @@ MALE = ("george", "jackson", "nicolas", "theo", "yweweler")  # by its metadata.p
 NUM_DRAWS = 5
 STRINGS_PER_SPEAKER = 10  # of strings60
 STRING_RATE = 8000  # Hz, that of the recordings: strings are joined before anything is resampled
+NUM_FOLDS = 3  # of asv
+ASV_TRIALS = {"dev": 400, "test": 1000}
 FILE_NAME = re.compile(r"(\d)_([A-Za-z]+)_(\d+)\.wav")
 
 logger = logging.getLogger(__name__)
@@ -79,6 +84,7 @@ def plan(source: str | Path | None = None, *, seed: int = 0) -> Preparation:
     strings = _strings(takes, seed)
     items = [_single(take) for take in takes] + [item for split in strings.values() for item in split]
     views = [*_few_labels(takes, seed), *_leave_one_out(takes), *_string_views(strings, seed)]
+    views += _verification(strings, seed)
     return Preparation("fsdd", items, LICENCE, views)
 
 
@@ -204,6 +210,31 @@ def _string(name: str, takes: list[Take], seed: int) -> Item:
         language="en",
         custom={"takes": " ".join(take.id for take in takes)},
     )
+
+
+def _verification(strings: dict[str, list[Item]], seed: int) -> list[View]:
+    """Return the folds of speaker verification; none where speakers are missing."""
+    speakers = sorted({item.speaker for items in strings.values() for item in items})
+    if len(speakers) < 2 * NUM_FOLDS:
+        return []
+    distinct = strings["train"] + strings["dev"]  # takes of test strings are in two of them each
+    pairs = [speakers[number::NUM_FOLDS] for number in range(NUM_FOLDS)]
+    views = []
+    for number, held_out in enumerate(pairs, start=1):
+        fold = f"fold{number}"
+        test = [item for item in distinct if item.speaker in held_out]
+        train, dev = ([item for item in strings[s] if item.speaker not in held_out] for s in ("train", "dev"))
+        columns: dict[str, list] = {}
+        for split, items in (("dev", dev), ("test", test)):
+            pools: dict[str, list[str]] = defaultdict(list)
+            for item in items:
+                pools[item.speaker].append(item.id)
+            drawn = draw_trials(pools, ASV_TRIALS[split], f"fsdd/{fold}/{split}/{seed}", str)
+            columns |= trials_by_first(drawn)
+        splits = {"train": train, "dev": dev, "test": test}
+        ids = {split: [item.id for item in items] for split, items in splits.items()}
+        views.append(View(f"asv/{fold}", "asv", fold, ids, {"trials": columns}))
+    return _complete(views)
 
 
 def _string_views(strings: dict[str, list[Item]], seed: int) -> list[View]:
