@@ -193,12 +193,15 @@ def _speakers(system: System, folds: Sequence[str]) -> dict[tuple[str, ...], lis
 
 
 def _strata(system: System, baseline: System, folds: Sequence[str]) -> dict[tuple[str, ...], np.ndarray]:
-    """Return {test ids: (units, 3)}: counts of system and baseline, denominators; equal folds averaged."""
+    """Return {test ids: (units, 4)}: numerators and denominators of system and baseline; equal folds averaged.
+
+    The denominators differ where the systems count frames of different lengths.
+    """
     grouped: dict[tuple[str, ...], list[np.ndarray]] = {}
     for name in folds:
         ours, theirs = system[name], baseline[name]
-        means = [np.mean(ours.numerators, axis=0), np.mean(theirs.numerators, axis=0), ours.denominators]
-        grouped.setdefault(ours.ids, []).append(np.stack(means, axis=1))
+        counts = [part for one in (ours, theirs) for part in (np.mean(one.numerators, axis=0), one.denominators)]
+        grouped.setdefault(ours.ids, []).append(np.stack(counts, axis=1))
     return {ids: np.mean(parts, axis=0) for ids, parts in grouped.items()}
 
 

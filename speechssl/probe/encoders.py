@@ -58,6 +58,7 @@ class Encoder:
     def __init__(self, name: str, settings: EncodingSettings, overrides: dict[str, Any]):
         self.name, self.settings, self.overrides = name, settings, overrides
         self._cache: FeatureCache | OnlineFeatures | None = None
+        self._model: Upstream | None = None
         self._sha256 = ""
 
     def on(self, corpus: Corpus) -> tuple[FeatureCache | OnlineFeatures, str]:
@@ -71,9 +72,14 @@ class Encoder:
         return cache, sha256
 
     def model(self, corpus: Corpus) -> tuple[Upstream, str]:
-        """Return the model itself, on the CPU, and the digest of its weights."""
-        upstream = self._load(corpus)[0]
-        return upstream, weights_sha256(upstream)
+        """Return the model itself, on the CPU and not to be changed, and the digest of its weights."""
+        if self._model is not None:
+            return self._model, self._sha256
+        upstream, depends_on_corpus = self._load(corpus)
+        sha256 = weights_sha256(upstream)
+        if not depends_on_corpus:
+            self._model, self._sha256 = upstream, sha256
+        return upstream, sha256
 
     def _load(self, corpus: Corpus) -> tuple[Upstream, bool]:
         """Return the model, and whether it took statistics of the corpus."""

@@ -40,6 +40,7 @@ class Selection:
         epochs: the same in epochs, or None where training is counted in steps.
         metric: that selected; "" = the main one.
         dropped: {learning rate: step after which it was given up}.
+        layer_curve: [[step, weights of the mix], ...] at the evaluations of the chosen learning rate.
     """
 
     lr: float | None
@@ -52,6 +53,7 @@ class Selection:
     epochs: int | None = None
     metric: str = ""
     dropped: dict[str, int] = field(default_factory=dict)
+    layer_curve: list[list[Any]] = field(default_factory=list)
 
 
 class SelectedHead(nn.Module):
@@ -117,6 +119,7 @@ class Grid(PretrainTask):
         self.register_buffer("best_step", torch.zeros(size, dtype=torch.long))
         self.register_buffer("curve", torch.full((num_evaluations, size), torch.nan, dtype=torch.float64))
         self.register_buffer("curve_steps", torch.zeros(num_evaluations, dtype=torch.long))
+        self.register_buffer("mixes", torch.zeros(num_evaluations, size, head.mix.num_states))
         self.register_buffer("dropped_at", torch.zeros(size, dtype=torch.long))  # step; 0 = the head is still trained
 
     def optimizer(self) -> torch.optim.Optimizer:
@@ -182,6 +185,7 @@ class Grid(PretrainTask):
             return
         row = int((self.curve_steps > 0).sum())
         self.curve_steps[row] = step
+        self.mixes[row] = torch.stack([head.mix.weights for head in self.heads])
         for number in self.active:
             head = self.heads[number]
             value = score(head)
@@ -218,6 +222,7 @@ class Grid(PretrainTask):
             steps=self.task.steps,
             metric=self.dev_metric,
             dropped={f"{lr:g}": step for lr, step in zip(self.lrs, self.dropped_at.tolist(), strict=True) if step},
+            layer_curve=[[step, self.mixes[row, chosen].tolist()] for row, step in enumerate(self._evaluated())],
         )
 
     def selected_head(self) -> SelectedHead:
@@ -231,12 +236,15 @@ class Grid(PretrainTask):
 
     def curves(self) -> dict[str, list[list[float]]]:
         """Return {learning rate: [[step, dev value], ...]}."""
-        done = int((self.curve_steps > 0).sum())
-        steps = self.curve_steps[:done].tolist()
+        steps = self._evaluated()
         return {
-            f"{lr:g}": [[step, value] for step, value in zip(steps, self.curve[:done, i].tolist(), strict=True)]
+            f"{lr:g}": [[step, value] for step, value in zip(steps, self.curve[: len(steps), i].tolist(), strict=True)]
             for i, lr in enumerate(self.lrs)
         }
+
+    def _evaluated(self) -> list[int]:
+        """Return the steps after which heads were scored on dev."""
+        return self.curve_steps[self.curve_steps > 0].tolist()
 
 
 HALVINGS = (0.02, 0.05, 0.2)  # shares of all steps after which the worse half of the learning rates is given up

@@ -33,7 +33,10 @@ def require_splits(corpus: Corpus, *splits: str) -> None:
         views = (
             sorted({path.parents[1] for path in corpus.path.glob("*/*/test*.jsonl.gz")}) if corpus.path.is_dir() else []
         )
-        hint = f"; try data={views[0]}" if views else ""
+        remedy = (
+            f"; prepare it again, as corpus=lhotse or folder into another out=, with options.{missing[0]}_share=0.2"
+        )
+        hint = f"; try data={views[0]}" if views else remedy if missing[0] in ("dev", "test") else ""
         raise UserError(f"{corpus.path} has no split {missing[0]!r} (it has {', '.join(corpus.splits)}){hint}")
 
 
@@ -120,8 +123,12 @@ class Finetuned:
         self.encoding, self.settings = encoding, settings
 
     def check(self, task: BenchmarkTask, corpus: Corpus) -> None:
-        if not isinstance(task, DownstreamTask) or not task.finetunable:
-            raise UserError(f"finetune=true is not for task {task.name}, which compares features; leave it out")
+        if not isinstance(task, DownstreamTask):
+            raise UserError(f"finetune=true is not for task {task.name}, which trains nothing; leave it out")
+        if not task.finetunable:
+            raise UserError(
+                f"finetune=true is not for task {task.name}, which learns from labels of frames; leave it out"
+            )
         require_splits(corpus, "train", "test")
         check_task(task, corpus, self.settings)
 

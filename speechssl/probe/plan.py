@@ -111,9 +111,10 @@ def read_tasks(
 
 def _marks(arguments: Mapping[str, Any], probe: Mapping[str, Any], pooled: bool) -> list[str]:
     """Return what the protocol's name says of training on frozen features, where it is not the published way."""
-    pooling = arguments.get("pooling", "mean")
+    pooling, alphabet = arguments.get("pooling", "mean"), arguments.get("alphabet", "english")
     return [
         pooling if pooling != "mean" else "",
+        f"alphabet={alphabet}" if alphabet != "english" else "",
         "standardize" if probe["standardize"] else "",
         "" if probe.get("fixed_batch", True) or pooled else "budget",
         "halving" if probe.get("halving") else "",
@@ -124,10 +125,13 @@ ALL = "all"
 
 
 def every_task(value: Any) -> str | None:
-    """Return the size in "all" or "all/debug" ("" = what the corpus suggests), or None for anything else."""
-    if not isinstance(value, str) or value.partition("/")[0] != ALL:
+    """Return the size in "all" or "all/debug" ("" = what the corpus suggests), or None for names of tasks."""
+    names = [value] if isinstance(value, str) else list(value)
+    if not any(str(name).partition("/")[0] == ALL for name in names):
         return None
-    return value.partition("/")[2]
+    if len(names) > 1:
+        raise UserError(f"tasks=all stands alone, found {', '.join(map(str, names))}; give all, or names of tasks")
+    return str(names[0]).partition("/")[2]
 
 
 def sized_tasks(size: str, data: Any) -> list[str]:

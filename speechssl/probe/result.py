@@ -136,6 +136,7 @@ def complete_row(row: dict[str, Any], task: BenchmarkTask, outcome: Outcome, mac
         "grid": {lr: _finite(value) for lr, value in chosen.grid.items()},
         "curves": {lr: [[step, _finite(v)] for step, v in curve] for lr, curve in chosen.curves.items()},
         "layer_weights": chosen.layer_weights,
+        "layer_curve": chosen.layer_curve,
         "steps": chosen.steps,
         "epochs": chosen.epochs,
         "best_step": chosen.best_step,

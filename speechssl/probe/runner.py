@@ -128,26 +128,37 @@ class Bench:
         found = []
         progress = agenda.Agenda(len(models) * len(work) * len(seeds))
         for label, encoder in models.items():
-            prepared = {}
-            for piece in work:
-                corpus = piece.corpus
-                if corpus.path not in prepared:
-                    prepared[corpus.path] = self.mode.on(encoder, corpus)
-                make, sha256, about = prepared[corpus.path]
-                about = about | ({"settings": encoder.overrides} if encoder.overrides else {})
-                trained = make(piece.task)
-                for seed in seeds:
-                    row = result.begin_row((label, encoder.name, sha256), piece.plan, corpus, seed, about)
-                    with progress.item(piece.plan.name, done=self.results.finished(row)):
-                        found.append(self.row(row, trained, piece))
+            planned = self._plan((label, encoder), work, seeds)
+            room.check(trained for row, trained, _ in planned if not self.results.finished(row))
+            for row, trained, piece in planned:
+                with progress.item(piece.plan.name, done=self.results.finished(row)):
+                    found.append(self.row(row, trained, piece))
         return found
+
+    def _plan(
+        self, model: tuple[str, encoders.Encoder], work: list[Piece], seeds: list[int]
+    ) -> list[tuple[dict[str, Any], modes.Trained, Piece]]:
+        """Return the rows of one upstream as far as they are known beforehand, and what computes each."""
+        label, encoder = model
+        prepared: dict[Path, modes.Prepared] = {}
+        planned = []
+        for piece in work:
+            corpus = piece.corpus
+            if corpus.path not in prepared:
+                prepared[corpus.path] = self.mode.on(encoder, corpus)
+            make, sha256, about = prepared[corpus.path]
+            about = about | ({"settings": encoder.overrides} if encoder.overrides else {})
+            trained = make(piece.task)
+            for seed in seeds:
+                row = result.begin_row((label, encoder.name, sha256), piece.plan, corpus, seed, about)
+                planned.append((row, trained, piece))
+        return planned
 
     def row(self, row: dict[str, Any], trained: modes.Trained, piece: Piece) -> dict[str, Any]:
         """Return a finished row, or compute it."""
         if self.results.finished(row):
             logger.info("%s is already there", result.title(row))
             return self.results.get(row)
-        room.check(trained, piece.plan)
         started = time.monotonic()
         folder = self._folder(row)
         made = trained.run(outcome.Place(folder, row["seed"], row["settings"], row["config"]))

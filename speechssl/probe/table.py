@@ -9,6 +9,8 @@ from rich.table import Table
 
 MOST_COLUMNS = 4  # tasks beside each other
 ARROWS = {"max": "↑", "min": "↓"}
+PLACE = ("upstream", "data", "task", "seed", "settings", "files")  # of a row's configuration: what it is a result of
+SPEED = ("device", "max_seconds", "num_workers", "save_every")  # and what changes no result but by rounding
 NOTE = (
     "Single results: 95 % interval of a bootstrap over test utterances (or trials). Several folds or seeds: mean ± "
     "standard deviation over that many results. All in percent; bold is the best."
@@ -92,16 +94,44 @@ def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *lines))
 
 
+def caveats(rows: Iterable[dict[str, Any]]) -> str:
+    """Return what to know before comparing: columns whose rows were made with different settings, and which these are.
+
+    The protocol's name says most of it, but not, for example, that one upstream's heads were trained for fewer steps.
+    """
+    columns: dict[Column, list[dict[str, Any]]] = {}
+    for row in rows:
+        columns.setdefault(column_of(row), []).append(_settings(row))
+    found = []
+    for column, settings in columns.items():
+        names = sorted({name for one in settings for name in one})
+        uses = {name: sorted({str(one.get(name, "default")) for one in settings}) for name in names}
+        unlike = [f"{name} ({' and '.join(values)})" for name, values in uses.items() if len(values) > 1]
+        if unlike:
+            found.append(f"Not all alike in {column.task} ({column.protocol}): {', '.join(unlike)}.")
+    return " ".join(found)
+
+
+def _settings(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a row that its column does not name."""
+    config = row.get("config", {})
+    flat = config | config.get("arguments", {}) | config.get("finetuning", {})
+    return {name: value for name, value in flat.items() if name not in (*PLACE, *SPEED, "arguments", "finetuning")}
+
+
 def markdown(rows: Iterable[dict[str, Any]]) -> str:
     """Return the table of all rows as Markdown."""
+    rows = list(rows)
     head, lines = _lines(rows, ("**", "**"))
-    return f"# Results\n\n{markdown_table(head, lines)}\n{NOTE}\n"
+    caveat = caveats(rows)
+    return f"# Results\n\n{markdown_table(head, lines)}\n{NOTE}\n" + (f"\n{caveat}\n" if caveat else "")
 
 
 def rich_table(rows: Iterable[dict[str, Any]]) -> Table:
     """Return the table of all rows for the terminal."""
+    rows = list(rows)
     head, lines = _lines([_escaped(row) for row in rows], ("[bold]", "[/bold]"))
-    shown = Table(*head, caption=NOTE)
+    shown = Table(*head, caption=f"{NOTE} {caveats(rows)}".rstrip().replace("[", "\\["))
     for line in lines:
         shown.add_row(line[0], *(cell.replace(" [", " \\[") for cell in line[1:]))
     return shown
