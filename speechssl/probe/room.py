@@ -36,8 +36,8 @@ def check(work: Iterable[Any]) -> None:
     if needed > free - SPARE * total:
         raise UserError(
             f"{needed / 1e9:.1f} GB of frames are still to be kept in {folder.parent}, where {free / 1e9:.1f} GB are "
-            "free; put them elsewhere (cache=FOLDER), keep them smaller (probe.frame_dtype=int8), or compute them anew for "
-            "every batch (probe.online=true)"
+            "free; put them elsewhere (cache=FOLDER), keep them smaller (probe.frame_dtype=int8), or compute them anew "
+            "for every batch (probe.online=true)"
         )
 
 

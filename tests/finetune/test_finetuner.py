@@ -47,7 +47,7 @@ def test_the_whole_model_learns_and_the_original_stays(task: DownstreamTask, toy
     assert weights_sha256(toy) == before
     assert weights_sha256(outcome.upstream) != before
     assert outcome.sizes == {"train": 30, "dev": 12, "test": 18}
-    assert [record["id"] for record in outcome.records] == task.corpus.table("test").ids
+    assert [record["id"] for record in outcome.scored.records] == task.corpus.table("test").ids
     assert outcome.notes == {"trained_on": "train", "refit": False}
 
 
@@ -86,7 +86,7 @@ def test_several_labels_per_clip(tones: Corpus, toy: Upstream, settings: Setting
     recipe = settings(loss="bce", mixup=0.3, balance=True, epochs=15)
     outcome = run(events, toy, recipe)
     assert outcome.metrics["map"] > 75
-    same = outcome.main(np.ones((1, len(outcome.records))))
+    same = outcome.scored.main(np.ones((1, len(outcome.scored.records))))
     assert same[0] == pytest.approx(outcome.metrics["map"])
     assert outcome.head.head.classifier.out_features == 4
 
@@ -259,7 +259,7 @@ def test_unreadable_utterances_are_left_out(
     outcome = run(task, toy, settings(epochs=2, mixup=0.5), tmp_path)
     assert outcome.unreadable == 3
     assert outcome.sizes["test"] == 17
-    assert "test-0" not in [record["id"] for record in outcome.records]
+    assert "test-0" not in [record["id"] for record in outcome.scored.records]
 
 
 @pytest.mark.parametrize("wrong", [{"head": "linear", "loss": "task"}, {"head": "task", "loss": "bce"}])
