@@ -21,7 +21,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import speechssl.upstream
@@ -304,6 +304,8 @@ def _check_type(key: str, value: Any, default: Any) -> None:
         expected = None if number and isinstance(value, int) else f"a whole number like {default}"
     elif isinstance(default, float):
         expected = None if number else f"a number like {default}"
+    elif isinstance(default, ListConfig):
+        expected = None if isinstance(value, list) else f"a list like {json.dumps(list(default))}"
     if expected:
         raise UserError(f"{key} expects {expected}, found {value!r}")
 

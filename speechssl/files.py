@@ -1,30 +1,75 @@
 """Files that are whole or absent, and checkpoints that cannot run code."""
 
+import errno
 import hashlib
 import json
 import os
 import pickle
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from speechssl.errors import UserError
 
+STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # what the user can do something about
+LEFTOVER = 3600.0  # seconds
+NUMPY_FULL = "Not enough free space"  # numpy says so, and gives no number
+
+
+def make_folder(path: str | Path) -> None:
+    """Make a folder that can be written to; raises UserError where that is not possible."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be made a folder ({error.strerror}); choose another place") from error
+    if not os.access(path, os.W_OK):
+        raise UserError(f"{path} cannot be written to; choose another place, or change its permissions")
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it into place only if the block ends without an error."""
+    """Yield a temporary path beside `path`; rename it into place only if the block ends without an error.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written to.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if is_storage(error):
+            raise UserError(unwritable(path, error)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove the temporary files of writers that were killed: those that nothing was written to for an hour."""
+    for file in Path(folder).glob(".*.tmp"):
+        with suppress(FileNotFoundError):  # of a writer that lives, and has just renamed it
+            if time.time() - file.stat().st_mtime > LEFTOVER:
+                file.unlink()
+
+
+def is_storage(error: OSError) -> bool:
+    """Tell whether an error means that a disk is full or may not be written to."""
+    return error.errno in STORAGE or NUMPY_FULL in str(error)
+
+
+def unwritable(path: str | Path | None, error: Exception) -> str:
+    """Return what to tell of a file that could not be written."""
+    reason = getattr(error, "strerror", None) or error
+    return (
+        f"{path or 'a file'} cannot be written ({reason}); make room or choose another place, then run the same again"
+    )
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -6,6 +6,9 @@ Names are read from the folders, nothing is imported until `family` or `task` is
 import importlib
 import inspect
 import pkgutil
+import types
+import typing
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -96,8 +99,18 @@ def _complete(function: Any, config: dict[str, Any], owner: str) -> dict[str, An
     return dict(bound.arguments)
 
 
+PLAIN = {  # annotations whose values can be checked: accepted types, and what people call them
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    bool: ((bool,), "true or false"),
+    str: ((str,), "text"),
+    type(None): ((type(None),), "null"),
+    Sequence[float]: ((list, tuple), "a list of numbers"),
+}
+
+
 def check_arguments(function: Any, given: dict[str, Any], owner: str) -> None:
-    """Raise UserError for a setting the constructor does not know, naming the nearest it does."""
+    """Raise UserError for a setting the constructor does not know, naming the nearest it does, or of another type."""
     parameters = inspect.signature(function).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
@@ -105,3 +118,20 @@ def check_arguments(function: Any, given: dict[str, Any], owner: str) -> None:
         if name not in parameters:
             known = ", ".join(parameters)
             raise UserError(f"{owner} has no setting {name!r} (known: {known}){nearest(name, parameters)}")
+    for name, value in given.items():
+        expected = _expected(parameters[name].annotation)
+        if expected and not any(_is(value, kind) for kind in expected):
+            words = " or ".join(PLAIN[kind][1] for kind in expected)
+            raise UserError(f"{name} of {owner} expects {words}, found {value!r}")
+
+
+def _expected(annotation: Any) -> tuple[Any, ...]:
+    """Return the plain types of an annotation, () where it has others too."""
+    kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return kinds if all(kind in PLAIN for kind in kinds) else ()
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if isinstance(value, bool) and kind is not bool:
+        return False
+    return isinstance(value, PLAIN[kind][0]) and (kind != Sequence[float] or all(_is(one, float) for one in value))

@@ -102,6 +102,8 @@ def test_numbers_are_checked_by_kind() -> None:
         configs.compose("pretrain", [*GIVEN, "optim.lr=fast"])
     with pytest.raises(UserError, match="whole number"):
         configs.compose("pretrain", [*GIVEN, "trainer.max_steps=2.5"])
+    with pytest.raises(UserError, match=r"seeds expects a list like \[0\], found 3"):
+        configs.compose("benchmark", ["upstream=fbank", "tasks=ks", "data=d", "run_dir=r", "seeds=3"])
 
 
 def test_comments_become_explanations() -> None:

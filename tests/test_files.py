@@ -1,5 +1,6 @@
 """Files are whole or absent, and loading one never runs code from it."""
 
+import errno
 import os
 import pickle
 from pathlib import Path
@@ -8,7 +9,16 @@ import pytest
 import torch
 
 from speechssl.errors import UserError
-from speechssl.files import atomic_path, digest, load_safetensors, load_torch, read_json, sha256, write_json
+from speechssl.files import (
+    atomic_path,
+    digest,
+    load_safetensors,
+    load_torch,
+    read_json,
+    remove_leftovers,
+    sha256,
+    write_json,
+)
 
 
 class Malicious:
@@ -29,6 +39,37 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         raise RuntimeError("half way")
     assert read_json(target) == {"a": 1}
     assert [p.name for p in target.parent.iterdir()] == ["value.json"]
+
+
+def test_folders_that_cannot_be_made_are_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file cannot be made a folder .*choose another place"):
+        write_json(tmp_path / "file" / "value.json", {})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), OSError("Not enough free space to write 80 bytes after 0")],
+)
+def test_a_full_disk_is_one_clear_line_and_leaves_the_old_file(tmp_path: Path, error: OSError) -> None:
+    write_json(tmp_path / "value.json", {"a": 1})
+    message = r"value.json cannot be written \(.* space .*; make room"
+    with pytest.raises(UserError, match=message), atomic_path(tmp_path / "value.json") as temporary:
+        temporary.write_text("half")
+        raise error
+    assert read_json(tmp_path / "value.json") == {"a": 1}
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "value.json"):  # of another file: a fault of ours
+        (tmp_path / "none").read_text()
+
+
+def test_what_killed_writers_left_is_removed_after_an_hour(tmp_path: Path) -> None:
+    for name in (".old.npy.1.tmp", ".new.npy.2.tmp", "mine.tmp"):
+        (tmp_path / name).touch()
+    for name in (".old.npy.1.tmp", "mine.tmp"):
+        os.utime(tmp_path / name, (0, 0))
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".new.npy.2.tmp", "mine.tmp"]
+    remove_leftovers(tmp_path / "none")
 
 
 def test_json_errors_are_clear(tmp_path: Path) -> None:

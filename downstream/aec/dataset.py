@@ -21,9 +21,11 @@ def find_column(corpus: Corpus, label: str | None, multi_label: bool | None) -> 
     table = corpus.table("train")
     if label is None:
         label = LABELS if multi_label or (multi_label is None and LABELS in table.columns) else LABEL
-    values = [value for value in table.column(label) if value is not None]
-    lists = [isinstance(value, list) for value in values]
+    lists = [isinstance(value, list) for value in table.column(label) if value is not None]
     wanted = any(lists) if multi_label is None else multi_label
+    columns = [corpus.table(split).column(label) for split in corpus.splits]
+    values = [value for column in columns for value in column if value is not None]
+    lists = [isinstance(value, list) for value in values]
     if lists.count(wanted) < len(lists):
         kinds = ("single labels", "lists of labels")
         raise UserError(

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from speechssl.downstream.asr.dataset import BLANK, INDEX, SEPARATOR, SYMBOLS
+from speechssl.downstream.asr.dataset import BLANK, SEPARATOR, SPECIAL, Alphabet
 from speechssl.errors import UserError
 
 UNKNOWN_WORD = "<unk>"
@@ -43,7 +43,7 @@ class BeamOptions:
     word_score: float = -1.0
 
 
-def read_spellings(path: str | Path) -> dict[str, list[list[str]]]:
+def read_spellings(path: str | Path, alphabet: Alphabet) -> dict[str, list[list[str]]]:
     """Return the spellings of every word of a lexicon: lines of a word and its symbols, `ON O N |`.
 
     Raises:
@@ -56,11 +56,11 @@ def read_spellings(path: str | Path) -> dict[str, list[list[str]]]:
         raise UserError(f"task.lexicon={path} cannot be read as text ({error})") from error
     for number, line in enumerate(lines, start=1):
         word, *symbols = line.split() or [""]
-        wrong = [symbol for symbol in symbols if symbol not in INDEX]
+        wrong = [symbol for symbol in symbols if symbol not in alphabet.index]
         if word and (wrong or not symbols):
             raise UserError(
                 f"line {number} of {path} is {line.strip()!r}; expected a word and its letters, such as 'ON O N |' "
-                f"(the symbols are {''.join(SYMBOLS[4:])})"
+                f"(the symbols are {''.join(alphabet.symbols[len(SPECIAL) :])})"
             )
         if word:
             spellings.setdefault(word, []).append(symbols)
@@ -88,10 +88,11 @@ class BeamSearch:
         lm: word n-gram model of KenLM, `.arpa` or binary.
         lexicon: file of spellings, see `read_spellings`.
         options: of the search.
+        alphabet: the recogniser's.
     """
 
-    def __init__(self, lm: str | Path, lexicon: str | Path, options: BeamOptions):
-        spellings = read_spellings(lexicon)
+    def __init__(self, lm: str | Path, lexicon: str | Path, options: BeamOptions, alphabet: Alphabet):
+        spellings, self._alphabet = read_spellings(lexicon, alphabet), alphabet
         check_model(lm)
         self._package, kenlm, dictionary = _flashlight()
         self._words = dictionary([*spellings, *({UNKNOWN_WORD} - spellings.keys())])
@@ -107,20 +108,20 @@ class BeamSearch:
 
     def _trie(self, spellings: dict[str, list[list[str]]]) -> Any:
         """Return the spellings as a tree in which a node knows the best unigram score below it."""
-        trie = self._package.Trie(len(SYMBOLS), SEPARATOR)
+        trie = self._package.Trie(len(self._alphabet), SEPARATOR)
         start = self._lm.start(False)
         for word, ways in spellings.items():
             number = self._words.get_index(word)
             _, score = self._lm.score(start, number)
             for symbols in ways:
-                trie.insert([INDEX[symbol] for symbol in symbols], number, score)
+                trie.insert([self._alphabet.index[symbol] for symbol in symbols], number, score)
         trie.smear(self._package.SmearingMode.MAX)
         return trie
 
     def _options(self, options: BeamOptions) -> Any:
         return self._package.LexiconDecoderOptions(
             beam_size=options.beam_size,
-            beam_size_token=len(SYMBOLS),
+            beam_size_token=len(self._alphabet),
             beam_threshold=options.beam_threshold,
             lm_weight=options.lm_weight,
             word_score=options.word_score,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from speechssl.data.cuts import Corpus
 from speechssl.downstream.asr.beam_search import BeamOptions, BeamSearch, check_model, read_spellings
-from speechssl.downstream.asr.dataset import BLANK, SYMBOLS, UNKNOWN, encode, reference, transcribe
+from speechssl.downstream.asr.dataset import ALPHABETS, BLANK, UNKNOWN, Alphabet, alphabet_of
 from speechssl.downstream.asr.scoring import WithLanguageModel
 from speechssl.errors import UserError
 from speechssl.interfaces import Metric
@@ -27,6 +27,8 @@ class SpeechRecognition(RecurrentCtcTask):
     Args:
         corpus: the prepared corpus.
         label: column of the manifest that holds the text.
+        alphabet: "english" (A to Z and the apostrophe, as SUPERB), or "corpus": all letters of the train texts, with
+            their accents and vowel signs (another protocol).
         lm: word n-gram model (.arpa, or KenLM's .bin): test is also decoded with it; None does not.
         lexicon: file with the spelling of every word that the language model may write.
         beam_size, beam_threshold, lm_weight, word_score: see `BeamOptions`.
@@ -37,7 +39,6 @@ class SpeechRecognition(RecurrentCtcTask):
     superb: ClassVar[dict[str, str]] = {"wer": "min"}
     monitor = "wer"
     unknown = UNKNOWN
-    num_symbols = len(SYMBOLS)
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class SpeechRecognition(RecurrentCtcTask):
         *,
         label: str = "text",
         language: str | None = "en",
+        alphabet: str = "english",
         lm: str | None = None,
         lexicon: str | None = None,
         beam_size: int = 5,
@@ -90,15 +92,24 @@ class SpeechRecognition(RecurrentCtcTask):
             raise UserError(
                 f"{given} needs {missing} beside it: words come from the lexicon, their odds from the model"
             )
+        if alphabet not in ALPHABETS:
+            raise UserError(f"task.alphabet expects {' or '.join(ALPHABETS)}, found {alphabet!r}")
+        self.alphabet = Alphabet() if alphabet == "english" else self._alphabet_of_train()
+        self.symbols = self.alphabet.symbols
         self.lm, self.lexicon = lm, lexicon
         self.beam = BeamOptions(beam_size, beam_threshold, lm_weight, word_score)
 
+    def _alphabet_of_train(self) -> Alphabet:
+        table = self.corpus.table("train")
+        texts = zip(table.column(self.label), self.is_spoken(table), strict=True)
+        return alphabet_of([text for text, spoken in texts if spoken])
+
     def references(self, table: Any) -> list[str | None]:
-        """Return the normalised text of every utterance of a table."""
-        return [reference(text) for text in table.column(self.label)]
+        """Return the text of every utterance of a table as the alphabet writes it."""
+        return self.alphabet.references(table.column(self.label))
 
     def encode(self, reference: str) -> Tensor:
-        return encode(reference)
+        return self.alphabet.encode(reference)
 
     def loss(self, outputs: Tensor, lengths: Tensor, labels: dict[str, Any]) -> dict[str, Tensor]:
         """Return the CTC loss, and the share of utterances with fewer frames than their text needs."""
@@ -109,13 +120,14 @@ class SpeechRecognition(RecurrentCtcTask):
         super().check()
         if self.lm is not None:
             check_model(self.lm)
-            read_spellings(self.lexicon)
+            read_spellings(self.lexicon, self.alphabet)
 
     def tune(self, metric: Metric) -> dict[str, Any]:
         """Return that test is decoded with the language model too, where there is one; dev never is."""
         return {} if self.lm is None else {"language_model": True}
 
     def metric(self, *, language_model: bool = False) -> Metric:
+        decode = self.alphabet.transcribe
         if not language_model:
-            return ErrorRates(transcribe)
-        return WithLanguageModel(transcribe, BeamSearch(self.lm, self.lexicon, self.beam))
+            return ErrorRates(decode)
+        return WithLanguageModel(decode, BeamSearch(self.lm, self.lexicon, self.beam, self.alphabet))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from speechssl.data.cuts import Corpus
-from speechssl.downstream.asv.dataset import SPEAKER, TRIALS, Trials, column_trials, read_trials
+from speechssl.downstream.asv.dataset import SPEAKER, TRIALS, Trials, column_trials, listed_trials
 from speechssl.errors import UserError
 from speechssl.interfaces import DownstreamTask, Examples, Metric
 from speechssl.losses.am_softmax import am_softmax_loss
@@ -101,7 +101,7 @@ class SpeakerVerification(DownstreamTask):
         """Return the trials of dev or test, by first utterance."""
         table = self.corpus.table(split)
         if split in self.lists:
-            return read_trials(self.lists[split], table.ids)
+            return listed_trials(self.lists[split], [*table.ids, *self.corpus.left_out])
         found = column_trials(table.ids, table.column(TRIALS))
         if not found:
             raise UserError(
@@ -124,21 +124,27 @@ class SpeakerVerification(DownstreamTask):
         return Examples(table.select(kept), {"trials": [trials.get(table.ids[i]) for i in kept]})
 
     def check(self) -> None:
-        """Refuse trials of utterances that are not there, of one kind only, or at odds with the speakers' names."""
+        """Refuse trials of utterances that are not there, of one kind only, or at odds with the speakers' names.
+
+        Utterances that could not be read when the corpus was prepared are passed over.
+        """
         for split in ("dev", "test"):
             table, trials = self.corpus.table(split), self.trials(split)
             speakers = dict(zip(table.ids, table.column(self.label), strict=True))
             flat = [(first, second, same) for first, pairs in trials.items() for second, same in pairs]
-            absent = sorted({second for _, second, _ in flat if second not in speakers})
+            absent = {name for trial in flat for name in trial[:2]} - speakers.keys()
+            flat = [trial for trial in flat if absent.isdisjoint(trial[:2])]
+            absent = sorted(absent - self.corpus.left_out)
             if absent:
                 raise UserError(
                     f"trials in {split} of {self.corpus.name} name {len(absent)} utterances that are not in that "
                     f"split, such as {absent[0]}; prepare the corpus again"
                 )
-            if len({same for *_, same in flat}) < 2:
+            kinds = {same for *_, same in flat}
+            if len(kinds) < 2:
                 raise UserError(
                     f"the {len(flat)} trials in {split} of {self.corpus.name} are all of "
-                    f"{'one speaker' if flat[0][2] else 'different speakers'}; an equal error rate needs both kinds"
+                    f"{'one speaker' if kinds == {1} else 'different speakers'}; an equal error rate needs both kinds"
                 )
             wrong = next((trial for trial in flat if _contradicts(speakers, *trial)), None)
             if wrong:

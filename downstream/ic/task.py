@@ -59,6 +59,10 @@ class IntentClassification(UtteranceClassification):
         for slot, _, value in (name.partition("=") for name in self.classes):
             self.slots.setdefault(slot, []).append(value)
 
+    def _classes(self) -> list[str]:
+        """Return the classes by slot, then value: the order of the slots of a reference."""
+        return sorted(super()._classes(), key=lambda name: name.partition("="))
+
     def found_classes(self, split: str) -> set[str]:
         """Return `slot=value` for all values of all slots of a split."""
         return {f"{slot}={value}" for slots in self._intents(split) for slot, value in (slots or {}).items()}

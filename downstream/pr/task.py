@@ -11,25 +11,14 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from speechssl.data.cuts import Corpus
-from speechssl.downstream.pr.dataset import (
-    BLANK,
-    KNOWN,
-    LABEL,
-    MISSING,
-    SYMBOLS,
-    UNKNOWN,
-    Lexicon,
-    encode,
-    pronounce,
-    read_lexicon,
-    transcribe,
-)
+from speechssl.downstream.pr.dataset import BLANK, KNOWN, LABEL, SYMBOLS, UNKNOWN, UNKNOWN_WORD, encode, transcribe
 from speechssl.downstream.pr.head import LinearFrameHead
 from speechssl.errors import UserError
 from speechssl.interfaces import Metric
 from speechssl.losses.ctc import ctc_objective
 from speechssl.metrics.error_rate import TokenErrorRate
 from speechssl.nn.ctc_task import CtcTask
+from speechssl.nn.lexicon import Lexicon, pronounce, read_lexicon
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +41,7 @@ class PhonemeRecognition(CtcTask):
     superb: ClassVar[dict[str, str]] = {"per": "min"}
     monitor = "per"
     unknown = UNKNOWN
-    num_symbols = len(SYMBOLS)
+    symbols = SYMBOLS
 
     def __init__(
         self,
@@ -81,7 +70,7 @@ class PhonemeRecognition(CtcTask):
             clip_norm=clip_norm,
         )
         paths = [lexicon] if isinstance(lexicon, str) else list(lexicon or ())
-        self.lexicon: Lexicon | None = read_lexicon(paths) if paths else None
+        self.lexicon: Lexicon | None = read_lexicon(paths, KNOWN) if paths else None
         self.projection_size = projection_size
 
     def references(self, table: Any) -> list[list[str] | None]:
@@ -114,13 +103,13 @@ class PhonemeRecognition(CtcTask):
         table = self.corpus.table(split)
         kept = [spoken for spoken, own in zip(self.references(table), self.is_spoken(table), strict=True) if own]
         phones = [phone for spoken in kept if spoken is not None for phone in spoken]
-        wrong = sorted(set(phones) - KNOWN - {MISSING})
+        wrong = sorted(set(phones) - KNOWN - {UNKNOWN_WORD})
         if wrong:
             raise UserError(
                 f"phoneme recognition expects ARPAbet phones with stress digits (AH0), found {', '.join(wrong[:5])} in "
                 f"{split} of {self.corpus.name}; name another column with label=COLUMN, or a task.lexicon"
             )
-        missing = phones.count(MISSING)
+        missing = phones.count(UNKNOWN_WORD)
         if missing:
             logger.warning("%d words of %s are not in the lexicon; each counts as one unknown phone", missing, split)
 

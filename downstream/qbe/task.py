@@ -53,19 +53,22 @@ class QueryByExample(LayerwiseTask):
         return Examples(table, {"relevant": relevant})
 
     def check(self) -> None:
-        """Refuse queries for documents that are not there, and splits in which nothing is to be found."""
+        """Refuse queries for documents that are not there, and splits in which nothing is to be found.
+
+        Documents that could not be read when the corpus was prepared are passed over.
+        """
         for split in self.splits:
             examples = self.dataset(split)
             relevant = examples.labels["relevant"]
             documents = {name for name, names in zip(examples.cuts.ids, relevant, strict=True) if names is None}
             wanted = [name for names in relevant if names is not None for name in names]
-            absent = sorted(set(wanted) - documents)
+            absent = sorted(set(wanted) - documents - self.corpus.left_out)
             if absent:
                 raise UserError(
                     f"queries in {split} of {self.corpus.name} are to be found in {len(absent)} documents that are not "
                     f"in that split, such as {absent[0]}; prepare the corpus again"
                 )
-            if not wanted:
+            if documents.isdisjoint(wanted):
                 raise UserError(f"no query in {split} of {self.corpus.name} is in any document; nothing can be found")
 
     def chance(self) -> float:

@@ -1,6 +1,7 @@
 """Who speaks when: from the column `activity` of a manifest to zeros and ones for every frame and speaker."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,14 @@ ACTIVITY = "activity"  # [[speaker, start, end], ...] in seconds from the beginn
 SAMPLE_RATE = 16000
 
 Activity = Sequence[Sequence]
+
+
+def is_activity(value: Any) -> bool:
+    """Tell whether a value of the column is a list of [speaker, start, end]."""
+    return isinstance(value, list) and all(
+        isinstance(turn, list) and len(turn) == 3 and all(isinstance(time, int | float) for time in turn[1:])
+        for turn in value
+    )
 
 
 def speakers_of(activity: Activity) -> list[str]:

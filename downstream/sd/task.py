@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from speechssl.data.cuts import Corpus
-from speechssl.downstream.sd.dataset import ACTIVITY, SAMPLE_RATE, frame_activity, speakers_of
+from speechssl.downstream.sd.dataset import ACTIVITY, SAMPLE_RATE, frame_activity, is_activity, speakers_of
 from speechssl.downstream.sd.head import LstmHead
 from speechssl.errors import UserError
 from speechssl.interfaces import DownstreamTask, Examples, Metric
@@ -82,6 +82,12 @@ class Diarization(DownstreamTask):
         table = self.corpus.table(split)
         activity = table.column(self.label)
         kept = [i for i, spoken in enumerate(activity) if spoken is not None]
+        strange = [activity[i] for i in kept if not is_activity(activity[i])]
+        if strange:
+            raise UserError(
+                f"diarization expects lists of [speaker, start, end] in seconds in the column {self.label!r}, found "
+                f"{strange[0]!r} in {split} of {self.corpus.name}; name the right column with label=COLUMN"
+            )
         if not any(activity[i] for i in kept):
             raise UserError(
                 f"diarization found no speech in {split} of {self.corpus.name} (column {self.label!r}); expected lists "

@@ -27,6 +27,6 @@ run speechssl benchmark "${shared[@]}" tasks=lid "data=$out/data/lid"
 
 for language in $asr; do
   title "3. what is said: $language"
-  run speechssl benchmark "${shared[@]}" tasks=asr task.language=null "data=$out/data/asr/$language"
+  run speechssl benchmark "${shared[@]}" tasks=asr task.language=null task.alphabet=corpus "data=$out/data/asr/$language"
 done
 title "table: $out/bench/results.md"

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from speechssl.errors import UserError, nearest
+from speechssl.files import is_storage, unwritable
 from speechssl.version import __version__
 
 NOT_VERBS = ("main", "console")
@@ -27,12 +28,17 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         print(f"speechssl: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("speechssl: stopped; the same command continues where it can", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:  # `speechssl list | head`
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        if not is_storage(error):
+            raise
+        print(f"speechssl: error: {unwritable(error.filename, error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("speechssl: stopped; the same command continues where it can", file=sys.stderr)
+        sys.exit(130)
 
 
 def dispatch(arguments: list[str]) -> None:

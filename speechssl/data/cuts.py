@@ -52,6 +52,11 @@ class Corpus:
         rows = {split: self.table(split).rows() for split in self.splits}
         return fingerprint(self.name, self.view, self.fold, rows)
 
+    @cached_property
+    def left_out(self) -> frozenset[str]:
+        """Ids of utterances that `prepare` could not read; other utterances may still name them in their columns."""
+        return frozenset(self.info.get("left_out", [entry["id"] for entry in self.info.get("skipped", ())]))
+
     @property
     def statistics_file(self) -> Path:
         """Where `statistics` keeps its results."""

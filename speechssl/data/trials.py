@@ -1,24 +1,14 @@
-"""Trials of speaker verification: pairs of utterances, and whether one speaker said both."""
+"""Trials of speaker verification that are drawn, and the column they become."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from speechssl.data.splits import hash64
-from speechssl.errors import UserError
+from speechssl.metrics.trial_list import Trial
 
 DRAWS = 20  # per trial at most: pairs that were drawn before do not count
-
-
-class Trial(NamedTuple):
-    """Two utterances, and 1 where the speaker is the same, else 0."""
-
-    first: str
-    second: str
-    same: int
 
 
 def draw_trials(
@@ -69,20 +59,6 @@ def _pairs(rng: np.random.Generator, count: int, pools: list[list[list[str]]]) -
 def _num_pairs(pool: list[list[str]]) -> int:
     sizes = [len(group) for group in pool]
     return (sum(sizes) ** 2 - sum(size**2 for size in sizes)) // 2
-
-
-def read_trials(path: Path) -> list[Trial]:
-    """Return the trials of a list with lines `1 first second` or `0 first second`."""
-    try:
-        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"trials {path} cannot be read ({error}); expected lines such as: 1 first.wav second.wav"
-        ) from error
-    for number, row in enumerate(rows, 1):
-        if len(row) != 3 or row[0] not in ("0", "1"):
-            raise UserError(f"{path}, entry {number}: expected `1 first second` or `0 first second`, found {row}")
-    return [Trial(first, second, int(same)) for same, first, second in rows]
 
 
 def trials_by_first(trials: Iterable[Trial]) -> dict[str, list[list]]:

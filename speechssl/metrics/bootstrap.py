@@ -102,12 +102,12 @@ def paired_interval(strata: Sequence[np.ndarray], seed: int = 0) -> tuple[float,
     """Return the 95 % interval of the mean over strata of a difference between two systems on the same units.
 
     Args:
-        strata: per stratum (a fold) an array (units, 3): numerator of the system, of its baseline,
-            denominator. Units are drawn within their stratum, the same ones for both systems.
+        strata: per stratum (a fold) an array (units, 4): numerator and denominator of the system, and those of its
+            baseline. Units are drawn within their stratum, the same ones for both systems.
         seed: of the resamples.
     """
     total = np.zeros(RESAMPLES)
     for number, values in enumerate(strata):
         sums = resampled_sums(values, RESAMPLES, seed + number)
-        total += ratio(sums[:, [0, 2]]) - ratio(sums[:, [1, 2]])
+        total += ratio(sums[:, :2]) - ratio(sums[:, 2:])
     return percentiles(total / len(strata))

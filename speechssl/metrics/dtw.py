@@ -33,8 +33,8 @@ def matching_costs(queries: Sequence[Tensor], documents: Sequence[Tensor]) -> Te
     device = queries[0].device
     costs = torch.empty(len(queries), len(documents), device=device)
     cells = CELLS.get(device.type, CELLS_ELSEWHERE)
-    query_size = max(len(query) for query in queries)
-    for rows in _blocks(documents, max(1, cells // query_size)):
+    widest = max(max(len(query) for query in queries), queries[0].shape[1])  # frames or channels of a document's frame
+    for rows in _blocks(documents, max(1, cells // widest)):
         found = torch.tensor([len(documents[row]) for row in rows], device=device)
         block = _unit([documents[row] for row in rows])
         for picks in _blocks(queries, max(1, cells // (block.shape[0] * block.shape[1]))):

@@ -88,8 +88,8 @@ def from_records(records: Sequence[dict[str, Any]]) -> ScoredTrials:
 class TrialErrors:
     """Accumulates embeddings; utterance i brings its trials along.
 
-    A score is the cosine of two embeddings. Trials of an utterance that is missing, such as an unreadable one, are left
-    out and counted.
+    A score is the cosine of two embeddings. Trials whose second utterance is missing, such as an unreadable one, are
+    left out and counted; those of a missing first one are never heard of.
     """
 
     per_utterance = False

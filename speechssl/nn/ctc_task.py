@@ -35,7 +35,7 @@ class CtcTask(DownstreamTask):
 
     kind: ClassVar[str]  # what the task is, for messages
     unknown: ClassVar[int]  # index of the symbol that stands for all others
-    num_symbols: int  # V, the blank included
+    symbols: Sequence[str]  # V, the blank included, in the order of the outputs
     mode = "min"
 
     def __init__(
@@ -55,6 +55,10 @@ class CtcTask(DownstreamTask):
         self.steps, self.batch_size, self.eval_every = steps, batch_size, eval_every
         self.lrs, self.clip_norm = tuple(lrs), clip_norm
 
+    @property
+    def num_symbols(self) -> int:
+        return len(self.symbols)
+
     def references(self, table: Any) -> list[Any]:
         """Return what each utterance of a table says, None where that is not known."""
         raise NotImplementedError(f"{type(self).__name__} has to implement references(table)")
@@ -71,9 +75,11 @@ class CtcTask(DownstreamTask):
         if split == "train":
             kept = [i for i in kept if references[i]]
         if not kept:
+            others = sorted({str(name) for name in table.column("language") if name is not None})
+            there = f", there: {', '.join(others[:5])}" if others else ""
             raise UserError(
                 f"{self.kind} found no utterance in {split} of {self.corpus.name} with something to recognise (column "
-                f"{self.label!r}, language {self.language}); choose with label= and task.language="
+                f"{self.label!r}, language {self.language}{there}); choose with label= and task.language="
             )
         chosen = [references[i] for i in kept]
         return Examples(table.select(kept), {"reference": chosen, "tokens": [self.encode(found) for found in chosen]})

@@ -38,11 +38,11 @@ class TaggedTextTask(RecurrentCtcTask):
         self.names = sorted(self.found_names("train"))
         if not self.names:
             raise UserError(
-                f"{self.kind} found no spans in the column {self.label!r} of train of {corpus.name}; name the right "
-                "column with label=COLUMN"
+                f"{self.kind} found no spans in the column {self.label!r} of train of {corpus.name} (language "
+                f"{self.language}); choose with label=COLUMN and task.language="
             )
         self.alphabet = TaggedAlphabet(self.names)
-        self.num_symbols = len(self.alphabet)
+        self.symbols = self.alphabet.symbols
 
     def found_names(self, split: str) -> set[str]:
         """Return the names of all spans of a split."""

@@ -24,7 +24,7 @@ from speechssl.data.cuts import Corpus, CutTable
 from speechssl.data.progress import ProgressLine
 from speechssl.errors import UserError
 from speechssl.extract.encode import encode
-from speechssl.files import atomic_path, digest, read_json, write_json
+from speechssl.files import atomic_path, digest, make_folder, read_json, remove_leftovers, write_json
 from speechssl.interfaces import Upstream
 from speechssl.nn.pooling import mean_std
 from speechssl.probe.frames import FrameFeatures
@@ -72,6 +72,7 @@ class FeatureCache:
         self._pooled: dict[str, dict[str, tuple[Path, int]]] = {"pooled": {}, "deviation": {}}  # key -> file, row
         self._frames: dict[str, tuple[Path, int, int, int]] = {}  # key -> file, first frame, frames, row of the scales
         self._open: dict[Path, np.ndarray] = {}
+        remove_leftovers(self.folder)
         for mark in sorted(self.folder.glob("*.json")):
             self._remember(mark)
 
@@ -92,6 +93,8 @@ class FeatureCache:
         there = [key in self.unreadable or all(key in places for places in known) for key in keys]
         missing = [i for i, done in enumerate(there) if not done]
         parts = self._parts(table, missing, frames)
+        if missing:
+            make_folder(self.folder)  # which had better fail before the encoding
         with ProgressLine("encoding", len(missing)) as progress:
             for part in parts:
                 self._encode(table.select(part), [keys[i] for i in part], frames, progress)

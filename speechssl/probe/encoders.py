@@ -81,6 +81,10 @@ class Encoder:
             self._model, self._sha256 = upstream, sha256
         return upstream, sha256
 
+    def check(self) -> None:
+        """Raise UserError for a model that cannot be loaded, which is noticed only when it is."""
+        load_upstream(self.name, **self.overrides)
+
     def _load(self, corpus: Corpus) -> tuple[Upstream, bool]:
         """Return the model, and whether it took statistics of the corpus."""
         upstream = load_upstream(self.name, **self.overrides)

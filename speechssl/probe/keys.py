@@ -4,6 +4,7 @@ import hashlib
 import os
 
 from speechssl.data.cuts import Corpus, CutTable
+from speechssl.errors import UserError
 
 
 def utterance_keys(corpus: Corpus, table: CutTable) -> list[str]:
@@ -26,3 +27,23 @@ def _content(corpus: Corpus, table: CutTable, index: int) -> tuple:
         return ("fingerprint", corpus.fingerprint)
     found = os.stat(audio[0])
     return ("file", audio[1], found.st_size, found.st_mtime_ns)
+
+
+def readable(corpus: Corpus, table: CutTable, unreadable: dict[str, str], split: str) -> list[int]:
+    """Return the indices of the utterances of a split that can be read.
+
+    Args:
+        unreadable: {key: reason} of those that cannot.
+        split: name of the split, for the message.
+
+    Raises:
+        UserError: none of them.
+    """
+    keys = utterance_keys(corpus, table)
+    kept = [i for i, key in enumerate(keys) if key not in unreadable]
+    if not kept:
+        raise UserError(
+            f"none of the {len(table)} utterances in {split} of {corpus.name} is readable; the first: "
+            f"{unreadable[keys[0]]}"
+        )
+    return kept

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from speechssl.data.cuts import Corpus
-from speechssl.errors import UserError
 from speechssl.interfaces import Examples, LayerwiseTask, Metric
 from speechssl.probe.cache import FeatureCache
 from speechssl.probe.grid import Selection
+from speechssl.probe.keys import readable
 from speechssl.probe.outcome import Outcome, Place, scored
 
 
@@ -65,9 +65,7 @@ class Layerwise:
         started = time.monotonic()
         examples = self.task.dataset(split)
         self.cache.fill(self.corpus, examples.cuts, frames=True)
-        kept = self.cache.readable(self.corpus, examples.cuts)
-        if not kept:
-            raise UserError(f"none of the {len(examples.cuts)} utterances in {split} of {self.corpus.name} is readable")
+        kept = readable(self.corpus, examples.cuts, self.cache.unreadable, split)
         self.unreadable += len(examples.cuts) - len(kept)
         labels = {name: [values[i] for i in kept] for name, values in examples.labels.items()}
         examples = Examples(examples.cuts.select(kept), labels)

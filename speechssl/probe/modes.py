@@ -1,6 +1,6 @@
 """The two ways to use an upstream for a task: a head on its frozen features, or training all of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,22 @@ def require_splits(corpus: Corpus, *splits: str) -> None:
         )
         hint = f"; try data={views[0]}" if views else remedy if missing[0] in ("dev", "test") else ""
         raise UserError(f"{corpus.path} has no split {missing[0]!r} (it has {', '.join(corpus.splits)}){hint}")
+
+
+LOOKED_AT = 20  # utterances of a split whose audio is looked for before any work
+
+
+def require_audio(corpus: Corpus, splits: Iterable[str]) -> None:
+    """Raise UserError for a split none of whose audio files is where the manifest says, as after moving them."""
+    for split in splits:
+        table = corpus.table(split)
+        places = [table.audio_of(row) for row in range(0, len(table), max(1, len(table) // LOOKED_AT))]
+        paths = [place[0] for place in places if place is not None]
+        if paths and not any(Path(path).is_file() for path in paths):
+            raise UserError(
+                f"the audio of {split} in {corpus.path} is not where its manifest says (for example {paths[0]}); "
+                "move it back, or prepare the corpus again"
+            )
 
 
 Prepared = tuple[Callable[[BenchmarkTask], Trained], str, dict[str, Any]]
@@ -88,6 +104,7 @@ class Frozen:
 
     def check(self, task: BenchmarkTask, corpus: Corpus) -> None:
         require_splits(corpus, *task.splits)
+        require_audio(corpus, task.splits)
         if not self.encoding.online:
             return
         if not isinstance(task, DownstreamTask):
@@ -130,6 +147,7 @@ class Finetuned:
                 f"finetune=true is not for task {task.name}, which learns from labels of frames; leave it out"
             )
         require_splits(corpus, "train", "test")
+        require_audio(corpus, ("train", "test"))
         check_task(task, corpus, self.settings)
 
     def on(self, encoder: Encoder, corpus: Corpus) -> Prepared:

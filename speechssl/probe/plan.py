@@ -91,7 +91,8 @@ def read_tasks(
     names = [value] if isinstance(value, str) else [str(name) for name in value]
     if len(names) > 1 and (extra or isinstance(label, str)):
         what = "task.*" if extra else "label"
-        raise UserError(f"{what} needs a single task, found {', '.join(names)}; run them one by one")
+        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise UserError(f"{what} needs a single task, found {some}; run them one by one")
     plans = []
     for name in names:
         task, given = configs.load("downstream", name)
@@ -107,6 +108,13 @@ def read_tasks(
     if len({plan.name for plan in plans}) < len(plans) or not plans:
         raise UserError(f"expected different tasks, found {', '.join(names) or 'none'}")
     return plans
+
+
+def check_seeds(seeds: Sequence[Any]) -> None:
+    """Raise UserError for seeds that are none."""
+    numbers = [seed for seed in seeds if isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0]
+    if not seeds or len(set(numbers)) < len(seeds):
+        raise UserError(f"seeds expects different whole numbers from 0 on, such as [0,1,2], found {list(seeds)}")
 
 
 def _marks(arguments: Mapping[str, Any], probe: Mapping[str, Any], pooled: bool) -> list[str]:
@@ -139,7 +147,11 @@ def sized_tasks(size: str, data: Any) -> list[str]:
     if not isinstance(data, str | Path):
         raise UserError("tasks=all expects one prepared folder as data=, with a view for every task that has one")
     chosen = size or open_corpus(fold_folders(data)[0]).info.get("task_size") or "base"
-    return [f"{name}/{chosen}" for name in registry.names("downstream") if chosen in registry.sizes("downstream", name)]
+    sizes = {name: registry.sizes("downstream", name) for name in registry.names("downstream")}
+    if not any(chosen in own for own in sizes.values()):
+        known = sorted({size for own in sizes.values() for size in own})
+        raise UserError(f"no task has a configuration {chosen!r}; known: {', '.join(known)}{nearest(chosen, known)}")
+    return [f"{name}/{chosen}" for name, own in sizes.items() if chosen in own]
 
 
 def view_of(data: str | Path, task: str) -> str:

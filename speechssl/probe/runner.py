@@ -47,6 +47,7 @@ def benchmark(
     Raises:
         UserError: unknown names, folders without the needed labels, settings that do not fit.
     """
+    plan.check_seeds(seeds)
     named = plan.read_upstreams(upstream)
     for name in named.values():
         check_name(name)
@@ -61,6 +62,8 @@ def benchmark(
     bench = Bench(Path(run_dir), how, allow_unseen=probe.get("allow_unseen", False))
     work = bench.gather(folders, skip=size is not None)
     models = {label: encoders.Encoder(name, how.encoding, overrides[label]) for label, name in named.items()}
+    for encoder in list(models.values())[1:]:
+        encoder.check()  # rather than after hours of work on the first
     done = bench.run(models, work, seeds)
     leaderboard.write(Path(run_dir), list(bench.results), done, board_settings)
     order = [one.name for one in chosen]
@@ -98,7 +101,8 @@ class Bench:
             folders: {folder: tasks on it}.
             skip: leave out, with a line that says why, what does not fit a corpus.
         """
-        pieces, left_out = [], {}
+        pieces: list[Piece] = []
+        left_out: dict[tuple[str, str], str] = {}  # task and reason: the last of the folders
         for folder, plans in folders.items():
             corpus = open_corpus(folder)
             for one in plans:
@@ -107,11 +111,12 @@ class Bench:
                 except UserError as error:
                     if not skip:
                         raise
-                    left_out[one.name] = str(error)
-        for name, reason in left_out.items():
-            logger.info("task %s is left out: %s", name, reason)
+                    left_out[one.name, str(error)] = folder
+        elsewhere = {piece.plan.name for piece in pieces}
+        for (name, reason), folder in left_out.items():
+            logger.info("task %s is left out%s: %s", name, f" on {folder}" if name in elsewhere else "", reason)
         if not pieces:
-            raise UserError(f"no task fits {', '.join(folders)}: {next(iter(left_out.values()))}")
+            raise UserError(f"no task fits {', '.join(folders)}: {next(iter(left_out))[1]}")
         return sorted(pieces, key=lambda piece: piece.plan.pooled)
 
     def build(self, one: plan.TaskPlan, corpus: Corpus) -> Piece:
@@ -158,17 +163,18 @@ class Bench:
         """Return a finished row, or compute it."""
         if self.results.finished(row):
             logger.info("%s is already there", result.title(row))
+            _clear(self.run_dir / result.run_folder(row))  # where a run was killed before it came to that
             return self.results.get(row)
         started = time.monotonic()
         folder = self._folder(row)
         made = trained.run(outcome.Place(folder, row["seed"], row["settings"], row["config"]))
         result.complete_row(row, piece.task, made, self.machine)
         row |= {"representation": self.measures.of(trained), "reproduce": result.reproduction(self.run_dir, row)}
-        result.write_outcome(made, folder, row, getattr(piece.task, "classes", None))
+        names = getattr(piece.task, "classes", None) or getattr(piece.task, "symbols", None)  # of the head's outputs
+        result.write_outcome(made, folder, row, names)
         row["seconds"] = round(time.monotonic() - started, 2)
         self.results.add(row)
-        for spent in (*folder.glob("checkpoints"), *folder.glob("*/checkpoints"), *folder.glob("kept")):
-            shutil.rmtree(spent)  # the row is safe, `export/` has what was tested
+        _clear(folder)
         main = row["main_metric"]
         logger.info("%s: %s %.2f, %.0f s", result.title(row), main, row["metrics"][main], row["seconds"])
         return row
@@ -182,3 +188,9 @@ class Bench:
             shutil.rmtree(folder)
         write_json(begun, {"settings": row["settings"], **row["config"]})
         return folder
+
+
+def _clear(folder: Path) -> None:
+    """Remove what only an unfinished result needs: the row is safe, and `export/` has what was tested."""
+    for spent in (*folder.glob("checkpoints"), *folder.glob("*/checkpoints"), *folder.glob("kept")):
+        shutil.rmtree(spent)

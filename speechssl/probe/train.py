@@ -15,18 +15,20 @@ from typing import Any
 import torch
 
 from speechssl.data.cuts import Corpus
-from speechssl.errors import UserError
 from speechssl.interfaces import DownstreamTask, Examples, Metric
 from speechssl.probe.batches import HeadBatches, Pieces, Split, join
 from speechssl.probe.cache import FeatureCache
 from speechssl.probe.checkpoints import KeptHeads
 from speechssl.probe.grid import Grid, Selection, evaluate_head, halving_schedule
 from speechssl.probe.heads import Standardize, build_head
+from speechssl.probe.keys import readable
 from speechssl.probe.online import OnlineFeatures
 from speechssl.probe.outcome import Outcome, Place, scored
 from speechssl.train.loop import Trainer
 
-SAVE_EVERY = 5000  # steps; shorter trainings are saved at their end only
+SAVE_EVERY = (
+    5000  # steps; shorter trainings are saved at their end only, and leave their curves to metrics.jsonl and the row
+)
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,7 @@ class Probe:
         examples = self.task.dataset(split)
         wanted = {"frames": not self.task.pooled, "pooling": self.task.pooling}
         self.cache.fill(self.corpus, examples.cuts, **wanted)
-        kept = self.cache.readable(self.corpus, examples.cuts)
-        if not kept:
-            raise UserError(f"none of the {len(examples.cuts)} utterances in {split} of {self.corpus.name} is readable")
+        kept = readable(self.corpus, examples.cuts, self.cache.unreadable, split)
         self.unreadable += len(examples.cuts) - len(kept)
         cuts = examples.cuts.select(kept)
         labels = {name: [values[i] for i in kept] for name, values in examples.labels.items()}
@@ -193,6 +193,7 @@ class Probe:
             keep_checkpoints=1,
             max_unreadable=1.0,
             progress=True,
+            draw=steps >= SAVE_EVERY,
         )
         trainer.fit(
             grid,

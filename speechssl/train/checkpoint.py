@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from speechssl.errors import UserError
-from speechssl.files import atomic_path, load_torch, read_json, sha256, write_json
+from speechssl.files import atomic_path, load_torch, read_json, sha256, unwritable, write_json
 from speechssl.interfaces import PretrainTask, Tokenizer, Upstream
 from speechssl.train.settings import plain
 from speechssl.version import __version__
@@ -46,7 +47,10 @@ def save_checkpoint(run_dir: Path, step: int, state: dict[str, Any], settings: d
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     with open(temporary / "state.pt", "wb") as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # what a full disk looks like from PyTorch's writer
+            raise UserError(unwritable(file.name, error)) from error
         os.fsync(file.fileno())
     description = {
         "format": FORMAT,
@@ -183,5 +187,8 @@ def on_cpu(state: dict[str, Any]) -> dict[str, torch.Tensor]:
 def write_tensors(path: Path, state: dict[str, torch.Tensor]) -> str:
     """Write a safetensors file atomically and return its sha256."""
     with atomic_path(path) as temporary:
-        save_file(state, temporary)
+        try:
+            save_file(state, temporary)
+        except SafetensorError as error:  # also what a full disk looks like
+            raise UserError(unwritable(path, error)) from error
         return sha256(temporary)

@@ -37,6 +37,7 @@ class Trainer:
         keep_checkpoints: newest checkpoints to keep.
         max_unreadable: share of the utterances that may be unreadable before the run is stopped.
         progress: show progress on the terminal.
+        draw: draw the curves when training ends, which takes a second.
     """
 
     def __init__(
@@ -54,7 +55,9 @@ class Trainer:
         keep_checkpoints: int,
         max_unreadable: float,
         progress: bool,
+        draw: bool = True,
     ) -> None:
+        self.draw = draw
         self.max_steps, self.save_every, self.log_every = max_steps, save_every, log_every
         self.eval_every, self.accumulate, self.precision = eval_every, accumulate, precision
         self.accelerator, self.devices, self.clip_norm = accelerator, devices, clip_norm

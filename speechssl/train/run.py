@@ -129,7 +129,8 @@ class Run:
             if self.log is not None:
                 self.log.close()
         if self.log is not None:
-            self.log.draw()
+            if self.trainer.draw:
+                self.log.draw()
             losses = {name: self.last[name] for name in ("loss", "dev_loss") if name in self.last}
             LOGGER.info("%s is trained: %d steps in %.0f s, %s", run_dir, self.step, self.seconds, losses)
         return self.last

@@ -64,7 +64,7 @@ def test_two_test_sets(plan: Preparation) -> None:
     speakers = {item.id: item.speaker for item in plan.items}
     train = {speakers[name] for name in views["sid"].splits["train"]}
     assert {speakers[name] for name in views["sid"].splits["test"]} <= train
-    assert (views["asr/hindi"].name, views["asr/hindi"].fold) == ("asr", "hindi")
+    assert (views["asr/hindi"].name, views["asr/hindi"].fold) == ("asr-hindi", "")
 
 
 def test_prepared(source: Path, tmp_path: Path) -> None:

@@ -57,6 +57,32 @@ def test_a_folder_of_manifests_keeps_its_splits(manifest: Path, tmp_path: Path) 
     assert len(corpus.table("test")) == 4
 
 
+def test_a_single_manifest_gets_a_test_split_on_request(manifest: Path, tmp_path: Path) -> None:
+    out = prepare("lhotse", manifest, tmp_path / "out", dev_share=0.2, test_share=0.3, progress=False)
+    corpus = open_corpus(out)
+    assert corpus.splits == ["train", "dev", "test"]
+    assert sum(len(corpus.table(split)) for split in corpus.splits) == 12
+
+
+def test_the_cuts_of_a_speaker_stay_together(manifest: Path, tmp_path: Path) -> None:
+    out = prepare("lhotse", manifest, tmp_path / "out", test_share=0.3, group_by="speaker", progress=False)
+    corpus = open_corpus(out)
+    speakers = [set(corpus.table(split).column("speaker")) - {None} for split in corpus.splits]
+    assert sorted(name for own in speakers for name in own) == ["s0", "s1"]
+
+
+def test_splits_that_a_folder_lacks_come_from_its_train_split(manifest: Path, tmp_path: Path) -> None:
+    cuts = list(CutSet.from_file(manifest))
+    (tmp_path / "set").mkdir()
+    for split, chosen in (("train", cuts[:10]), ("test", cuts[10:])):
+        CutSet.from_cuts(chosen).to_file(tmp_path / "set" / f"{split}.jsonl.gz")
+    corpus = open_corpus(prepare("lhotse", tmp_path / "set", tmp_path / "out", dev_share=0.3, progress=False))
+    assert corpus.splits == ["train", "dev", "test"]
+    assert sorted(corpus.table("test").ids) == sorted(cut.id for cut in cuts[10:])
+    with pytest.raises(UserError, match="has a split 'test' of its own; leave out"):
+        prepare("lhotse", tmp_path / "set", tmp_path / "other", test_share=0.3, progress=False)
+
+
 def test_a_split_can_be_named(manifest: Path, tmp_path: Path) -> None:
     corpus = open_corpus(prepare("lhotse", manifest, tmp_path / "out", split="test", progress=False))
     assert corpus.splits == ["test"]
@@ -78,8 +104,16 @@ def test_a_prepared_corpus_can_be_packed_again(audio_tree: Callable[..., Path], 
         (None, {}, "needs source="),
         ("nowhere", {}, "does not exist"),
         (".", {"split": "valid"}, "expected one of"),
+        (".", {"split": "test", "test_share": 0.2}, "leave out dev_share and test_share"),
     ],
 )
 def test_wrong_input(tmp_path: Path, source: str | None, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         prepare("lhotse", source, tmp_path / "out", **options)
+
+
+def test_shares_and_groups_that_cannot_be(manifest: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="leave something to train"):
+        prepare("lhotse", manifest, tmp_path / "out", test_share=1.0)
+    with pytest.raises(UserError, match=r"group_by=spekaer names a column that no cut has .*columns: .*speaker"):
+        prepare("lhotse", manifest, tmp_path / "out", group_by="spekaer")

@@ -228,6 +228,7 @@ def test_views_are_manifests_over_the_same_audio(tmp_path: Path, run_plan: Calla
     )
     assert strings.table("train").ids == ["extra"]
     assert strings.info["left_out"] == ["bad"]
+    assert (main.left_out, few.left_out, strings.left_out) == ({"bad"}, set(), {"bad"})
     assert len({corpus.fingerprint for corpus in (main, few, strings)}) == 3
     assert len(list((out / "audio").iterdir())) == 1
 

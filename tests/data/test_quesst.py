@@ -116,10 +116,12 @@ def test_prepared(source: Path, tmp_path: Path) -> None:
 
 def test_missing_files_are_counted_and_left_out(source: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(source, tmp_path / "quesst14Database")
-    (copy / "Audio/quesst14_00003.wav").unlink()
+    (copy / "Audio/quesst14_00004.wav").unlink()
     assert quesst.plan(copy).coverage["utterances"] == {"found": 2, "published": 3}
     out = prepare("quesst", copy, tmp_path / "out", progress=False)
-    assert set(open_corpus(out / "qbe").info["left_out"]) == {"quesst14_00003"}
+    corpus = open_corpus(out / "qbe")
+    assert corpus.left_out == {"quesst14_00004"}
+    registry.module("downstream", "qbe").TASK(corpus).check()  # though a query names it
     (copy / "scoring/groundtruth_quesst14_eval/quesst14_eval.rttm").unlink()
     with pytest.raises(UserError, match=r"quesst14_eval.rttm cannot be read .*unpack all of QUESST 2014"):
         quesst.plan(copy)

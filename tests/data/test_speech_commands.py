@@ -105,6 +105,31 @@ def test_twelve_classes(plan: Preparation) -> None:
     assert all(i.startswith("test-") for i in view.splits["test"])
 
 
+def test_the_split_of_the_twelve_classes_is_a_function_of_the_file_name(tmp_path: Path) -> None:
+    """Whatever folder or list a file is in: below 10 of 100 is dev, from 20 on train, and the rest is left out."""
+    names = [hashlib.md5(str(i).encode()).hexdigest()[:8] for i in range(300)]
+    share = {n: int(hashlib.sha1(n.encode()).hexdigest(), 16) % 2**27 * 100 / (2**27 - 1) for n in names}
+    expected = {
+        "dev": {n for n in names if share[n] < 10},
+        "train": {n for n in names if share[n] >= 20},
+    }
+    assert len(names) - sum(map(len, expected.values())) > 20
+    for folder, word, listed in (("a", "yes", slice(0, 50)), ("b", "bed", slice(100, 250))):
+        words = tmp_path / folder / "speech_commands_v0.02"
+        (words / word).mkdir(parents=True)
+        for name in names:
+            (words / word / f"{name}_nohash_{len(name)}.wav").touch()
+        lines = [f"{word}/{name}_nohash_{len(name)}.wav" for name in names[listed]]
+        (words / "validation_list.txt").write_text("\n".join(lines[::2]))
+        (words / "testing_list.txt").write_text("\n".join(lines[1::2]))
+        tests = words.with_name("speech_commands_test_set_v0.02") / word
+        tests.mkdir(parents=True)
+        (tests / f"{names[0]}_nohash_0.wav").touch()
+        view = next(view for view in speech_commands.plan(words).views if view.folder == "v12")
+        found = {split: {name.split("-")[1].split("_")[0] for name in view.splits[split]} for split in expected}
+        assert found == expected
+
+
 def test_silence_is_one_second_of_noise_each(plan: Preparation) -> None:
     noises = [item for item in plan.items if item.custom["keyword"] == "_silence_" and item.duration]
     places = sorted((item.custom["source_id"], item.start, item.duration) for item in noises)

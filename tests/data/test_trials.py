@@ -1,11 +1,7 @@
-"""Trials: how they are drawn, lists of them, and the column they become."""
+"""Trials: how they are drawn, and the column they become."""
 
-from pathlib import Path
-
-import pytest
-
-from speechssl.data.trials import Trial, draw_trials, read_trials, trials_by_first
-from speechssl.errors import UserError
+from speechssl.data.trials import draw_trials, trials_by_first
+from speechssl.metrics.trial_list import Trial
 
 SPEAKERS = {s: [f"{s}-{video}-{take}" for video in "xyz" for take in range(4)] for s in "abcdef"}
 
@@ -40,22 +36,6 @@ def test_fewer_pairs_than_asked_for() -> None:
     assert draw_trials({}, 10, "key", session) == []
 
 
-def test_lists(tmp_path: Path) -> None:
-    path = tmp_path / "trials.txt"
-    path.write_text("1 a/x/1.wav a/y/1.wav\n0 a/x/1.wav b/x/1.wav\n\n0 b/x/1.wav a/y/1.wav\n")
-    trials = read_trials(path)
-    assert trials[0] == Trial("a/x/1.wav", "a/y/1.wav", 1)
-    assert trials_by_first(trials) == {
-        "a/x/1.wav": [["a/y/1.wav", 1], ["b/x/1.wav", 0]],
-        "b/x/1.wav": [["a/y/1.wav", 0]],
-    }
-
-
-@pytest.mark.parametrize("line", ["a/x/1.wav b/x/1.wav", "2 a b", "1 a b c"])
-def test_errors_name_the_entry(tmp_path: Path, line: str) -> None:
-    path = tmp_path / "trials.txt"
-    path.write_text(f"1 a b\n{line}\n")
-    with pytest.raises(UserError, match=r"entry 2: expected `1 first second`"):
-        read_trials(path)
-    with pytest.raises(UserError, match=r"missing.txt cannot be read"):
-        read_trials(tmp_path / "missing.txt")
+def test_the_column_is_by_first_utterance() -> None:
+    trials = [Trial("a", "b", 1), Trial("a", "c", 0), Trial("c", "b", 0)]
+    assert trials_by_first(trials) == {"a": [["b", 1], ["c", 0]], "c": [["b", 0]]}

@@ -30,7 +30,7 @@ class Table:
 
 def corpus(train: list, test: list, column: str = "label", fold: str = "") -> SimpleNamespace:
     tables = {"train": Table(**{column: train}), "test": Table(**{column: test})}
-    return SimpleNamespace(name="made-up", fold=fold, table=tables.__getitem__)
+    return SimpleNamespace(name="made-up", fold=fold, splits=list(tables), table=tables.__getitem__)
 
 
 SINGLE = corpus(["dog", "rain", None, "dog"], ["rain", "sea"])
@@ -115,6 +115,7 @@ def test_heads(pooling: str, projection_size: int, parameters: int) -> None:
         (SINGLE, {"multi_label": True}, "at least two classes in the column 'labels'"),
         (SINGLE, {"pooling": "max"}, "mean or mean_std"),
         (corpus([["a"], "b", ["c"]], [], "labels"), {}, "expects lists of labels .* found 'b'"),
+        (corpus([["a"], ["b"]], ["ab"], "labels"), {}, "expects lists of labels .* found 'ab'"),
     ],
 )
 def test_wrong_settings_are_one_clear_line(source: Any, settings: dict[str, Any], message: str) -> None:

@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from speechssl import configs
-from speechssl.downstream.asr.dataset import END, SYMBOLS, UNKNOWN, decode, encode, reference, transcribe
+from speechssl.downstream.asr.dataset import END, UNKNOWN, Alphabet
 from speechssl.downstream.asr.task import SpeechRecognition
 from speechssl.errors import UserError
+
+ENGLISH = Alphabet()
+SYMBOLS, encode, decode, transcribe = ENGLISH.symbols, ENGLISH.encode, ENGLISH.decode, ENGLISH.transcribe
 
 
 class Table:
@@ -48,9 +51,7 @@ def test_targets_end_with_a_separator_and_the_end_symbol() -> None:
 
 
 def test_text_is_normalised() -> None:
-    assert reference("Hello,  wörld!") == "HELLO WORLD"
-    assert reference(7) == "7"
-    assert reference(None) is None
+    assert ENGLISH.references(["Hello,  wörld!", 7, None]) == ["HELLO WORLD", "7", None]
 
 
 def test_collapse_and_decode() -> None:
@@ -113,3 +114,31 @@ def test_sizes() -> None:
     assert debug.head(80, 160).stack == 3
     assert debug.head(80, 320).stack == 1
     assert debug.head(80, 480).stack == 1
+
+
+def test_the_alphabet_of_a_corpus_is_that_of_its_train_texts() -> None:
+    hindi, german = "क्या हाल है?", "Größe, über'm Meer"
+    task = SpeechRecognition(
+        corpus([hindi, german, None, "hello"], ["hi", "de", "hi", "en"]), language="hi", alphabet="corpus"
+    )
+    task.check()
+    (reference,) = task.dataset("train").labels["reference"]
+    assert reference == "क्या हाल है"  # vowel signs and the virama are letters' own
+    assert "".join(task.alphabet.symbols[4:]) == "|" + "".join(sorted(set(reference) - {" "}))
+    tokens = task.encode(reference)
+    assert UNKNOWN not in tokens.tolist()
+    assert task.alphabet.decode(tokens.tolist()) == reference
+    assert task.num_symbols == task.head(8, 160).classifier.out_features == len(task.alphabet)
+    task = SpeechRecognition(corpus([german]), alphabet="corpus")
+    assert task.dataset("test").labels["reference"] == ["GRÖSSE ÜBER'M MEER"]
+    assert task.encode("GRÖẞE").tolist().count(UNKNOWN) == 1  # not in train
+
+
+def test_unknown_alphabets_are_refused() -> None:
+    with pytest.raises(UserError, match="alphabet expects english or corpus, found 'greek'"):
+        SpeechRecognition(corpus(["one"]), alphabet="greek")
+
+
+def test_other_languages_are_named_where_none_is_english() -> None:
+    with pytest.raises(UserError, match=r"language en, there: de, hi\); choose with label= and task\.language="):
+        SpeechRecognition(corpus(["eins", "ek"], ["de", "hi"])).check()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from speechssl.downstream.asr.beam_search import BeamOptions, BeamSearch, check_model, read_spellings
-from speechssl.downstream.asr.dataset import BLANK, INDEX, SYMBOLS, encode
+from speechssl.downstream.asr.dataset import BLANK, Alphabet
 from speechssl.downstream.asr.task import SpeechRecognition
 from speechssl.errors import UserError
 
@@ -36,6 +36,8 @@ BIGRAMS = {
     ("B", "AB"): -0.35,
 }
 WORDS = ("A", "AB", "BA", "B")
+ENGLISH = Alphabet()
+SYMBOLS, INDEX, encode = ENGLISH.symbols, ENGLISH.index, ENGLISH.encode
 OPTIONS = BeamOptions(beam_size=2000, beam_threshold=1e9, lm_weight=1.5, word_score=-0.4)
 
 
@@ -87,7 +89,7 @@ def best_of_all_paths(scores: torch.Tensor, symbols: list[int]) -> str:
 
 def test_equals_a_search_through_all_paths(model: str, lexicon: str) -> None:
     pytest.importorskip("flashlight.lib.text.decoder")
-    search, symbols = BeamSearch(model, lexicon, OPTIONS), [BLANK, INDEX["|"], INDEX["A"], INDEX["B"]]
+    search, symbols = BeamSearch(model, lexicon, OPTIONS, ENGLISH), [BLANK, INDEX["|"], INDEX["A"], INDEX["B"]]
     outputs = torch.full((12, 6, len(SYMBOLS)), -1e4)
     outputs[:, :, symbols] = 2 * torch.randn(12, 6, 4, generator=torch.Generator().manual_seed(0))
     lengths = torch.tensor([6, 5, 4] * 4)
@@ -105,8 +107,8 @@ def test_the_language_model_decides_what_the_sound_leaves_open(model: str, lexic
     for frame, symbols in enumerate(("B", "A", "|", "|")):
         outputs[0, frame, [INDEX[symbol] for symbol in symbols]] = 0.0
     outputs[0, 1, BLANK] = 0.3  # B is slightly more likely than BA, but a rare word
-    assert BeamSearch(model, lexicon, BeamOptions(lm_weight=0.0))(outputs, torch.tensor([4])) == ["B"]
-    assert BeamSearch(model, lexicon, BeamOptions())(outputs, torch.tensor([4])) == ["BA"]
+    assert BeamSearch(model, lexicon, BeamOptions(lm_weight=0.0), ENGLISH)(outputs, torch.tensor([4])) == ["B"]
+    assert BeamSearch(model, lexicon, BeamOptions(), ENGLISH)(outputs, torch.tensor([4])) == ["BA"]
 
 
 def test_error_rates_with_a_language_model_are_added_on_test_only(make_corpus: Make, model: str, lexicon: str) -> None:
@@ -161,15 +163,18 @@ def test_a_damaged_model_is_one_clear_line(lexicon: str, tmp_path: Path) -> None
     path.write_text("\\data\\\nngram 1=5\n")
     check_model(path)
     with pytest.raises(UserError, match="that KenLM can read") as error:
-        BeamSearch(path, lexicon, OPTIONS)
+        BeamSearch(path, lexicon, OPTIONS, ENGLISH)
     assert "\n" not in str(error.value)
 
 
 def test_lexicons(tmp_path: Path) -> None:
     path = tmp_path / "lexicon"
     path.write_text("ON O N |\n\nREAD\tR E A D |\nREAD\tR E D |\n")
-    assert read_spellings(path) == {"ON": [["O", "N", "|"]], "READ": [["R", "E", "A", "D", "|"], ["R", "E", "D", "|"]]}
+    assert read_spellings(path, ENGLISH) == {
+        "ON": [["O", "N", "|"]],
+        "READ": [["R", "E", "A", "D", "|"], ["R", "E", "D", "|"]],
+    }
     for wrong, message in (("ON o n |", "line 1 of .*ON o n"), ("ON", "line 1"), ("\n", "has no words")):
         path.write_text(wrong)
         with pytest.raises(UserError, match=message):
-            read_spellings(path)
+            read_spellings(path, ENGLISH)

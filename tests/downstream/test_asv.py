@@ -1,5 +1,6 @@
 """Speaker verification: trials from columns and lists, what is refused, and a head that learns voices."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from speechssl.downstream.asv.dataset import listed_trials
 from speechssl.downstream.asv.task import SpeakerVerification
 from speechssl.errors import UserError
 
@@ -28,13 +30,15 @@ class Table:
         return Table([self.ids[i] for i in indices], self.num_samples[indices] / 16000, **columns)
 
 
-def corpus(trials: list | None = TRIALS, ids: str = "abcd", speakers: str = "xxyy") -> Any:
+def corpus(
+    trials: list | None = TRIALS, ids: str = "abcd", speakers: str = "xxyy", left_out: Sequence[str] = ()
+) -> Any:
     train = Table([f"t{i}" for i in range(6)], [3, 2, 2.5, 9, 1, 5], speaker=["p", "p", "q", "r", "s", None])
     table = Table(list(ids), [1.0] * len(ids), speaker=list(speakers))
     if trials is not None:
         table.columns["trials"] = trials
     tables = {"train": train, "dev": table, "test": table}
-    return SimpleNamespace(name="made-up", table=tables.__getitem__)
+    return SimpleNamespace(name="made-up", table=tables.__getitem__, left_out=frozenset(left_out))
 
 
 def test_train_utterances_are_longer_than_two_seconds_and_have_a_speaker() -> None:
@@ -65,7 +69,8 @@ def test_trials_of_a_list_by_id_and_by_path(tmp_path: Path) -> None:
     made = corpus()
     tables = {"train": made.table("train"), "dev": made.table("dev"), "test": table}
     task = SpeakerVerification(
-        SimpleNamespace(name="made-up", table=tables.__getitem__), trials={"test": str(tmp_path / "list.txt")}
+        SimpleNamespace(name="made-up", table=tables.__getitem__, left_out=frozenset()),
+        trials={"test": str(tmp_path / "list.txt")},
     )
     task.check()
     assert task.trials("test") == {
@@ -91,6 +96,29 @@ def test_bad_lists_are_one_clear_line(tmp_path: Path, content: str | None, messa
         path.write_text(content)
     with pytest.raises(UserError, match=message):
         SpeakerVerification(corpus(), trials={"dev": str(path)}).check()
+
+
+def test_one_unreadable_utterance_does_not_stop_the_task(tmp_path: Path) -> None:
+    trials = [[["b", 1], ["c", 0], ["gone", 1]], None, [["a", 0]], None]
+    with pytest.raises(UserError, match="name 1 utterances that are not in that split, such as gone"):
+        SpeakerVerification(corpus(trials)).check()
+    SpeakerVerification(corpus(trials, left_out=["gone"])).check()
+    path = tmp_path / "list.txt"
+    path.write_text("1 a b\n0 a x/gone.wav\n0 x/gone.wav b\n0 b c\n")
+    with pytest.raises(UserError, match=r"names 1 utterances that are not there, such as x/gone\.wav"):
+        SpeakerVerification(corpus(), trials={"dev": str(path)}).check()
+    SpeakerVerification(corpus(left_out=["x-gone"]), trials={"dev": str(path)}).check()
+    with pytest.raises(UserError, match="the 1 trials in dev of made-up are all of one speaker"):
+        SpeakerVerification(corpus([[["b", 1], ["gone", 0]], None, None, None], left_out=["gone"])).check()
+
+
+def test_a_path_that_several_ids_end_with_is_not_guessed(tmp_path: Path) -> None:
+    ids = ["one-x-1", "two-x-1", "three-y-1"]
+    (tmp_path / "list.txt").write_text("1 y/1.wav three-y-1\n")
+    assert listed_trials(tmp_path / "list.txt", ids) == {"three-y-1": [("three-y-1", 1)]}
+    (tmp_path / "list.txt").write_text("1 x/1.wav three-y-1\n")
+    with pytest.raises(UserError, match=r"not there, such as x/1\.wav"):
+        listed_trials(tmp_path / "list.txt", ids)
 
 
 @pytest.mark.parametrize(

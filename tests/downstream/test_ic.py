@@ -88,3 +88,19 @@ def test_values_that_train_lacks_are_named(make_corpus: Make) -> None:
     with pytest.raises(UserError, match=r"test of made-up has 1 more in 1 utterances .*place=attic"):
         task.check()
     assert task.dataset("test").labels["class"] == [[1, -1], [0, 0]]
+
+
+def test_slots_whose_names_begin_alike_keep_their_own_values(make_corpus: Callable[..., Any]) -> None:
+    """`object2=x` sorts before `object=x`, the slot `object` before `object2`."""
+    values = [{"object": a, "object2": b} for a in ("x", "y", "z") for b in ("p", "q")]
+    task = IntentClassification(make_corpus({"intent": values}))
+    assert task.slots == {"object": ["x", "y", "z"], "object2": ["p", "q"]}
+    assert task.classes == ["object=x", "object=y", "object=z", "object2=p", "object2=q"]
+    examples = task.dataset("test")
+    outputs = torch.zeros(6, 5)
+    for row, (first, second) in enumerate(examples.labels["class"]):
+        outputs[row, first] = outputs[row, 3 + second] = 50.0
+    assert float(task.loss(outputs, torch.ones(6), examples.labels)["loss"]) < 1e-6
+    metric = task.metric()
+    metric.update(outputs, torch.ones(6), examples.labels, list("abcdef"))
+    assert metric.compute()["acc"] == 100.0

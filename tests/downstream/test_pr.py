@@ -15,8 +15,6 @@ from speechssl.downstream.pr.dataset import (
     SYMBOLS,
     UNKNOWN,
     encode,
-    pronounce,
-    read_lexicon,
     transcribe,
 )
 from speechssl.downstream.pr.head import LinearFrameHead
@@ -52,16 +50,6 @@ def test_symbols_equal_those_of_s3prl() -> None:
     assert list(PHONES) == tokenizer.PHONEME_VOCAB
     ours, theirs = encode(["K", "AE1", "T"]), tokenizer.default_phoneme_tokenizer().encode("K AE1 T")
     assert ours.tolist() == list(theirs)
-
-
-def test_first_pronunciation_of_the_first_file(lexicons: list[str]) -> None:
-    lexicon = read_lexicon(lexicons)
-    assert lexicon["THE"] == ("DH", "AH0")
-    assert lexicon["CAT"] == ("K", "AE1", "T")
-    assert lexicon["SAT"] == ("S", "AE1", "T")
-    assert read_lexicon(lexicons[::-1])["CAT"] == ("K", "AE2", "T")
-    assert pronounce("It's the 'cat', sat.", lexicon) == ["IH1", "T", "S", *THE_CAT, "S", "AE1", "T"]
-    assert pronounce("the zebra", lexicon) == ["DH", "AH0", "<unk>"]
 
 
 def test_targets_and_decoding() -> None:
@@ -115,10 +103,10 @@ def test_wrong_labels_and_lexicons_are_one_clear_line(make_corpus: Make, tmp_pat
         UserError, match=r"which made-up lacks, or text and a pronunciation lexicon: task\.lexicon=FILE"
     ):
         PhonemeRecognition(texts).check()
-    with pytest.raises(UserError, match=r"lexicon=.*none\.txt cannot be read"):
+    with pytest.raises(UserError, match=r"the lexicon .*none\.txt cannot be read"):
         PhonemeRecognition(texts, lexicon=str(tmp_path / "none.txt"))
     (tmp_path / "ipa.txt").write_text("CAT k æ t\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"line 1 of .*ipa\.txt"):
+    with pytest.raises(UserError, match=r"line 1 of the lexicon .*ipa\.txt"):
         PhonemeRecognition(texts, lexicon=str(tmp_path / "ipa.txt"))
     (tmp_path / "empty.txt").write_text(";;; nothing\n")
     with pytest.raises(UserError, match="has no words"):

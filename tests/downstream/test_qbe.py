@@ -1,5 +1,6 @@
 """Search by example: what is a query, normalisation, and queries that are found in the state that holds them."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,9 +29,10 @@ class Table:
         return self.relevant if name == "relevant" else [None] * len(self.ids)
 
 
-def corpus(relevant: dict[str, list[str] | None]) -> Any:
+def corpus(relevant: dict[str, list[str] | None], left_out: Sequence[str] = ()) -> Any:
     table = Table(list(relevant), list(relevant.values()))
-    return SimpleNamespace(name="made-up", table={"dev": table, "test": table}.__getitem__)
+    tables = {"dev": table, "test": table}
+    return SimpleNamespace(name="made-up", table=tables.__getitem__, left_out=frozenset(left_out))
 
 
 QUERIES, DOCUMENTS = 8, 60
@@ -95,6 +97,12 @@ def test_scores_are_normalised_per_query_and_short_ones_do_not_score() -> None:
 
 def test_relevance_leaves_out_documents_that_could_not_be_read() -> None:
     assert relevance([["b", "gone"], []], ["a", "b"]).tolist() == [[False, True], [False, False]]
+
+
+def test_one_unreadable_document_does_not_stop_the_task() -> None:
+    QueryByExample(corpus({"q": ["gone", "d"], "d": None}, left_out=["gone"])).check()
+    with pytest.raises(UserError, match="no query in dev of made-up is in any document"):
+        QueryByExample(corpus({"q": ["gone"], "d": None}, left_out=["gone"])).check()
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,9 @@ def test_what_would_fail_later_is_refused_at_once(source: Any, message: str) -> 
 def test_a_corpus_without_activity_is_refused() -> None:
     with pytest.raises(UserError, match=r"no speech in train .* expected lists of .speaker, start, end."):
         Diarization(corpus(TALK, (None, None)))
+    for strange in ("ann", ["ann"], [["ann", 0.1]], [["ann", "0", "1"]]):
+        with pytest.raises(UserError, match=r"expects lists of .speaker, start, end. .* in train of made-up"):
+            Diarization(corpus(TALK, (strange, TALK)))
     with pytest.raises(UserError, match="at most 6 speakers in a recording, found 7"):
         Diarization(corpus(TALK, ([[str(i), 0.0, 1.0] for i in range(7)],)))
     Diarization(corpus(TALK)).check()

@@ -47,20 +47,26 @@ def test_pairing_removes_what_both_systems_share() -> None:
     ours = np.where(hard, 0.0, 1.0)
     theirs = ours.copy()
     theirs[np.flatnonzero(ours)[:20]] = 0.0  # 5 points worse, on utterances that the other gets right
-    low, high = bootstrap.paired_interval([np.stack([ours, theirs, np.ones(400)], axis=1)])
+    low, high = bootstrap.paired_interval([np.stack([ours, np.ones(400), theirs, np.ones(400)], axis=1)])
     assert 2.5 < low < 5.0 < high < 7.5
     margin = 100 * 1.96 * np.sqrt(0.05 * 0.95 / 400)
     assert high - low == pytest.approx(2 * margin, abs=0.6)
 
 
 def test_equal_systems_differ_by_exactly_nothing() -> None:
-    values = np.random.default_rng(0).random((30, 1)).repeat(2, axis=1)
-    assert bootstrap.paired_interval([np.concatenate([values, np.ones((30, 1))], axis=1)]) == (0.0, 0.0)
+    counts = np.stack([np.random.default_rng(0).random(30), np.ones(30)], axis=1)
+    assert bootstrap.paired_interval([np.tile(counts, 2)]) == (0.0, 0.0)
+
+
+def test_systems_may_count_in_units_of_their_own() -> None:
+    """Frames of 10 ms beside frames of 20 ms: as many errors per second are no difference."""
+    counts = np.stack([np.random.default_rng(0).integers(0, 9, 30), np.full(30, 20)], axis=1)
+    assert bootstrap.paired_interval([np.concatenate([2 * counts, counts], axis=1)]) == (0.0, 0.0)
 
 
 def test_strata_count_equally_whatever_their_size() -> None:
-    small = np.tile([[1.0, 0.0, 1.0]], (5, 1))
-    large = np.tile([[0.0, 0.0, 1.0]], (500, 1))
+    small = np.tile([[1.0, 1.0, 0.0, 1.0]], (5, 1))
+    large = np.tile([[0.0, 1.0, 0.0, 1.0]], (500, 1))
     assert bootstrap.paired_interval([small, large]) == (50.0, 50.0)
 
 

@@ -44,7 +44,7 @@ class Table:
 
 
 class Letters:
-    kind, unknown, num_symbols = "letter recognition", 1, len(SYMBOLS)
+    kind, unknown, symbols = "letter recognition", 1, SYMBOLS
 
     def references(self, table: Any) -> list:
         return table.column("text")

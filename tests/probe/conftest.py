@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from speechssl.data.cuts import Corpus, open_corpus
 from speechssl.interfaces import Features, Upstream
 from speechssl.probe import encoders, runner
+from speechssl.train.logging import RunLog
 
 KEYWORDS = {"low": 300.0, "middle": 1200.0, "high": 2000.0}  # Hz
 LETTERS = {"E": 300.0, "T": 1200.0, "A": 2000.0}  # Hz
@@ -36,7 +37,7 @@ def word_audio(word: str, overtone: float, generator: np.random.Generator) -> np
     return audio + 0.003 * generator.standard_normal(len(audio))
 
 
-def cut(name: str, path: Path, samples: int, speaker: str, text: str | None, custom: dict[str, str]) -> dict:
+def cut(name: str, path: Path, samples: int, speaker: str, text: str | None, custom: dict[str, Any]) -> dict:
     """One line of a lhotse manifest."""
     seconds = samples / 16000
     supervision = {
@@ -121,6 +122,88 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """48 + 12 + 12 utterances of one or two words over three letters."""
     folder = tmp_path_factory.mktemp("corpus") / "letters"
     return open_corpus(write_corpus(folder, {"train": 48, "dev": 12, "test": 12}, spoken_letters))
+
+
+PHONES = {"E": "EH1", "T": "T", "A": "AE1"}
+
+
+def activity(text: str) -> list[list]:
+    """Who speaks when in `word_audio`: one voice says A, another one the rest."""
+    spans, seconds = [], 0.1
+    for letter in text.replace(" ", "_"):
+        if letter != "_":
+            spans.append(["high" if letter == "A" else "low", round(seconds, 3), round(seconds + 0.15, 3)])
+        seconds += 0.2
+    return spans
+
+
+def answers(split: str, texts: list[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Speaker and columns of all tasks for the utterances of a split; every fifth is a query."""
+    names, queries = [f"{split}-{i}" for i in range(len(texts))], set(range(3, len(texts), 5))
+    rows = []
+    for i, text in enumerate(texts):
+        words = text.split()
+        held = [names[j] for j, other in enumerate(texts) if j not in queries and words[0] in other.split()]
+        columns = {
+            "keyword": {"E": "low", "T": "middle", "A": "high"}[text[0]],
+            "intent": {"first": text[0], "last": text[-1]},
+            "emotion": "hap" if "A" in text else "neu",
+            "sentiment": "positive" if "A" in text else "negative",
+            "label": "long" if len(words) > 1 else "short",
+            "phones": [PHONES[letter] for letter in text if letter != " "],
+            "slots": [["last", len(words) - 1, len(words)]] if text[-1] == "A" else [],
+            "entities": [["FIRST", 0, 1]] if text[0] != "E" else [],
+            "activity": activity(text),
+            "trials": [[names[j], int(j % 4 == i % 4)] for j in range(i + 1, min(i + 6, len(texts)))] or None,
+            "relevant": held if i in queries else None,
+        }
+        rows.append((list(SPEAKERS)[i % 4], columns))
+    return rows
+
+
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """48 + 16 + 16 utterances of one to three words over three letters, with the columns of all tasks."""
+    generator, sizes = np.random.default_rng(1), {"train": 48, "dev": 16, "test": 16}
+    plans = []
+    for split, size in sizes.items():
+        counts = [1 if i % 5 == 3 else 2 + i % 2 for i in range(size)]
+        texts = [" ".join("".join(generator.choice(list(LETTERS), 2)) for _ in range(count)) for count in counts]
+        plans += zip(texts, answers(split, texts), strict=True)
+    waiting = iter(plans)
+
+    def make(number: int, noise: np.random.Generator) -> tuple:
+        text, (speaker, columns) = next(waiting)
+        return word_audio(text, SPEAKERS[speaker][1], noise), speaker, text.lower(), columns
+
+    return open_corpus(write_corpus(tmp_path_factory.mktemp("corpus") / "everything", sizes, make))
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Callable[..., Path]:
+    """Return edited(corpus, split, change): a copy of the manifests, every cut of a split handed to `change`."""
+
+    def edit(corpus: Corpus, split: str, change: Callable[[dict, dict], None]) -> Path:
+        folder = tmp_path / "edited"
+        folder.mkdir(exist_ok=True)
+        for file in corpus.path.glob("*.jsonl.gz"):
+            with gzip.open(file, "rt") as lines, gzip.open(folder / file.name, "wt") as out:
+                for number, line in enumerate(lines):
+                    content = json.loads(line)
+                    if file.name.startswith(split) and number == 0:
+                        change(content["supervisions"][0], content["supervisions"][0]["custom"])
+                    out.write(json.dumps(content) + "\n")
+        return folder
+
+    return edit
+
+
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
+    """Leave out the loss curves, which take longer to draw than short trainings take."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(RunLog, "draw", lambda log: None)
+        yield
 
 
 class ToyUpstream(Upstream):

@@ -11,7 +11,7 @@ from speechssl.commands.main import main
 from speechssl.data.cuts import Corpus, CutTable
 from speechssl.errors import UserError
 from speechssl.hub import weights_sha256
-from speechssl.probe import runner
+from speechssl.probe import encoders, runner
 from speechssl.probe.rows import read_lines
 from speechssl.probe.train import Probe
 
@@ -77,6 +77,18 @@ def test_run_directories_hold_predictions_metrics_and_the_head(words: Corpus, to
         assert (folder / name).is_file()
     assert not (folder / "checkpoints").exists()
     assert "| toy |" in (tmp_path / "results.md").read_text()
+
+
+def test_what_a_run_killed_after_its_row_left_behind_is_removed(words: Corpus, toys: dict, tmp_path: Path) -> None:
+    probe = {"steps": 2, "eval_every": 1}
+    folder = tmp_path / run("toy", "ks", str(words.path), tmp_path, probe)[0]["run"]
+    for name in ("kept", "checkpoints"):
+        (folder / name).mkdir()
+        (folder / name / "step-00000001.safetensors").touch()
+    run("toy", "ks", str(words.path), tmp_path, probe)
+    assert not (folder / "kept").exists()
+    assert not (folder / "checkpoints").exists()
+    assert (folder / "export" / "model.safetensors").is_file()
 
 
 def test_letters_are_recognised(letters: Corpus, toys: dict, tmp_path: Path) -> None:
@@ -208,6 +220,22 @@ def test_corpus_statistics_are_found_for_upstreams_that_want_them(words: Corpus,
     assert len(rows[0]["layer_weights"]) == 4
 
 
+def test_an_upstream_that_cannot_be_loaded_is_noticed_before_work_on_others(
+    words: Corpus, toys: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = encoders.load_upstream
+
+    def load_or_refuse(name: str, **overrides: Any) -> Any:
+        if name == "damaged":
+            raise UserError("damaged is damaged")
+        return load(name, **overrides)
+
+    monkeypatch.setattr(encoders, "load_upstream", load_or_refuse)
+    with pytest.raises(UserError, match="damaged is damaged"):
+        run(["toy", "damaged"], "ks", str(words.path), tmp_path)
+    assert not any(toy.encoded for toy in toys.values())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -222,6 +250,16 @@ def test_corpus_statistics_are_found_for_upstreams_that_want_them(words: Corpus,
         ({"upstream": ["toy", "toy"]}, "name them yourself"),
         ({"probe": {"eval_every": 0}}, "at least 1"),
         ({"probe": {"lrs": [0.1, 0.1]}}, "must be different"),
+        ({"probe": {"lrs": 0.1}}, "lrs of task ks expects a list of numbers, found 0.1"),
+        ({"probe": {"lrs": ["fast"]}}, "lrs of task ks expects a list of numbers"),
+        ({"probe": {"steps": "abc"}}, "steps of task ks expects a whole number, found 'abc'"),
+        ({"task": {"balance": "yes"}}, "balance of task ks expects true or false or null, found 'yes'"),
+        ({"tasks": "all/huge"}, "no task has a configuration 'huge'; known: base, debug"),
+        ({"tasks": "all/debug", "label": "digit"}, "needs a single task, found aec/debug, asr/debug, asv/debug, ...;"),
+        ({"seeds": []}, "different whole numbers from 0 on"),
+        ({"seeds": [0, 0]}, "different whole numbers from 0 on"),
+        ({"seeds": ["a"]}, "different whole numbers from 0 on"),
+        ({"seeds": [-1]}, "different whole numbers from 0 on"),
     ],
 )
 def test_wrong_input_is_explained(

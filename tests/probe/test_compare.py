@@ -198,3 +198,29 @@ def test_folds_of_ranked_scores_with_test_sets_of_their_own_count_equally(tmp_pa
     assert found["difference"] == pytest.approx((per_fold["a"] + per_fold["b"]) / 2)
     assert found["ci95"][0] < found["difference"] < found["ci95"][1]
     assert found["ci95_speaker"][0] < found["difference"] < found["ci95_speaker"][1]
+
+
+def test_micro_f1_is_compared_on_the_same_resamples(tmp_path: Path) -> None:
+    """Entities right, said and found per utterance: F1 = 2 right / (said + found), not a mean of recalls."""
+    generator, results = np.random.default_rng(0), []
+    said = generator.integers(0, 4, 120)
+    run = write_run(tmp_path, [(label, "", 0, np.zeros(120)) for label in ("base", "ours")])
+    for label, share, extra in (("base", 0.4, 2), ("ours", 0.7, 1)):
+        right = generator.binomial(said, share)
+        found = right + generator.integers(0, extra + 1, 120)
+        results.append((right, found))
+        counts = zip(right.tolist(), said.tolist(), found.tolist(), strict=True)
+        records = [
+            {"id": f"u{i:03d}", "numerator": r, "denominator": s, "found": f, "speaker": SPEAKERS[i]}
+            for i, (r, s, f) in enumerate(counts)
+        ]
+        write_lines(run / f"{label}/ks/-0/predictions.jsonl", records)
+    write_lines(run / "results.jsonl", [row | {"main_metric": "f1"} for row in read_lines(run / "results.jsonl")])
+    ours = system(compare([run], ["base"], None, seed=3), "ours")
+    drawn = np.concatenate([np.ones((1, 120)), *resampled_weights(120, 5000, seed=3)])
+    base, better = (200 * (drawn @ right) / (drawn @ (said + found)) for right, found in results)
+    assert ours["mean"] == pytest.approx(better[0])
+    assert ours["differences"]["base"]["difference"] == pytest.approx(better[0] - base[0])
+    assert ours["differences"]["base"]["ci95"] == pytest.approx(
+        np.percentile((better - base)[1:], (2.5, 97.5)).tolist()
+    )

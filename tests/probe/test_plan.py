@@ -1,10 +1,13 @@
+import gzip
 from pathlib import Path
 
 import pytest
 
-from speechssl.data.cuts import Corpus
+from speechssl import registry
+from speechssl.data.cuts import Corpus, open_corpus
 from speechssl.errors import UserError
-from speechssl.probe.modes import require_splits
+from speechssl.probe.encoders import EncodingSettings
+from speechssl.probe.modes import Finetuned, require_audio, require_splits
 from speechssl.probe.plan import finetuning_mode, read_data, read_settings, read_tasks, read_upstreams
 
 
@@ -98,3 +101,23 @@ def test_a_corpus_without_dev_is_refused_before_anything_is_encoded(tmp_path: Pa
     with pytest.raises(UserError, match=r"has no split 'dev' \(it has train\); try data=.*/folds$"):
         require_splits(whole, "train", "dev", "test")
     require_splits(whole, "train")
+    with pytest.raises(
+        UserError, match=r"no split 'test' \(it has train\); prepare it again, .*options.test_share=0.2$"
+    ):
+        require_splits(Corpus(tmp_path / "own", "own", "", "", ["train"], {}, {}), "test")
+
+
+@pytest.mark.parametrize(("name", "reason"), [("qbe", "trains nothing"), ("sd", "learns from labels of frames")])
+def test_tasks_that_cannot_be_fine_tuned_say_why(name: str, reason: str, tmp_path: Path) -> None:
+    task = object.__new__(registry.module("downstream", name).TASK)
+    mode = Finetuned(EncodingSettings("cpu", tmp_path, "float16", 60.0, 0), object())  # settings are not looked at
+    with pytest.raises(UserError, match=f"finetune=true is not for task {name}, which {reason}; leave it out"):
+        mode.check(task, Corpus(tmp_path, "own", "", "", ["train", "dev", "test"], {}, {}))
+
+
+def test_audio_that_was_moved_is_noticed_before_any_work(words: Corpus, tmp_path: Path) -> None:
+    require_audio(words, words.splits)
+    text = gzip.decompress((words.path / "train.jsonl.gz").read_bytes()).decode()
+    (tmp_path / "train.jsonl.gz").write_bytes(gzip.compress(text.replace(str(words.path), "/gone").encode()))
+    with pytest.raises(UserError, match=r"the audio of train in .* is not where its manifest says \(for example /gone"):
+        require_audio(open_corpus(tmp_path), ["train"])

@@ -107,7 +107,11 @@ def test_a_size_of_all_tasks_can_be_given(words: Corpus, tmp_path: Path) -> None
     corpus = view(words, tmp_path / "corpus", keyword="keyword")
     assert plan.every_task("all/base") == "base"
     assert plan.every_task("all") == ""
+    assert plan.every_task(["all/debug"]) == "debug"
     assert plan.every_task("alle") is None
+    assert plan.every_task(["ks", "asr"]) is None
+    with pytest.raises(UserError, match="tasks=all stands alone, found ks, all"):
+        plan.every_task(["ks", "all"])
     assert "ks/base" in plan.sized_tasks("base", str(corpus))
     assert "ks/debug" in plan.sized_tasks("", str(corpus))
     assert "ks/base" in plan.sized_tasks("", str(words.path))

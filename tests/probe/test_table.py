@@ -2,7 +2,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from speechssl.probe.table import cells, markdown, rich_table
+from speechssl.probe.table import caveats, cells, markdown, rich_table
 
 
 def row(upstream: str, value: float, task: str = "ks", **changes: object) -> dict:
@@ -48,3 +48,17 @@ def test_the_terminal_table_keeps_brackets() -> None:
     Console(file=output, width=100).print(rich_table([row("a[b]", 90.0), row("c", 80.0)]))
     assert "a[b]" in output.getvalue()
     assert "90.0 [89.0, 91.0]" in output.getvalue()
+
+
+def test_rows_of_one_column_that_were_made_differently_are_pointed_out() -> None:
+    short = {"upstream": "a", "seed": 0, "standardize": False, "arguments": {"steps": 12, "lrs": [0.1, 0.01]}}
+    long = short | {"upstream": "b", "seed": 1, "arguments": {"lrs": [0.1, 0.01]}}
+    assert caveats([row("a", 90.0, config=short), row("b", 80.0, config=short | {"upstream": "b"})]) == ""
+    assert caveats([row("a", 90.0, config=short), row("a", 90.0, "asr", config=long)]) == ""
+    rows = [row("a", 90.0, config=short), row("b", 80.0, config=long)]
+    assert caveats(rows) == "Not all alike in ks (base): steps (12 and default)."
+    assert markdown(rows).endswith("\n\nNot all alike in ks (base): steps (12 and default).\n")
+    output = StringIO()
+    brackets = [row("c", 1.0, config=short | {"arguments": {"steps": 12, "lrs": [0.5]}})]
+    Console(file=output, width=400).print(rich_table(rows + brackets))
+    assert "lrs ([0.1, 0.01] and [0.5])" in " ".join(output.getvalue().split())

@@ -113,6 +113,15 @@ def test_what_is_given_arrives() -> None:
     assert [Path(config.data).name for _, config in benchmarks] == ["lid", "lid_known"]
 
 
+def test_kathbath_recognises_each_language_by_itself_in_its_own_letters() -> None:
+    configs_of_asr = [config for _, config in composed("kathbath", ("asr=hindi tamil",))[3:]]
+    assert [config.data for config in configs_of_asr] == [f"{OUT}/data/asr/{name}" for name in ("hindi", "tamil")]
+    for config in configs_of_asr:
+        (task,) = read_tasks(config.tasks, OmegaConf.to_container(config.probe), config.label, dict(config.task))
+        assert (task.name, task.size, task.protocol) == ("asr", "base", "base+alphabet=corpus")
+        assert task.arguments == {"language": None, "alphabet": "corpus"}
+
+
 @pytest.mark.parametrize("recipe", TASKS)
 def test_the_head_names_every_argument(recipe: str) -> None:
     script = (RECIPES / recipe / "run.sh").read_text()

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from toy_training import Toy, ToyBatch, ToyStream, export, fit
 
 from speechssl.errors import UserError
+from speechssl.train import checkpoint
 from speechssl.train.checkpoint import checkpoints, load_checkpoint, newest_checkpoint
 from speechssl.train.logging import TIME_FIELDS, read_metrics
 
@@ -206,3 +208,17 @@ def test_sigterm_that_takes_the_workers_along(tmp_path: Path) -> None:
     fit(tmp_path / "a", accumulate=2)
     fit(tmp_path / "b", accumulate=2)
     assert_same_runs(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"state.pt cannot be written .*; make room"):
+        checkpoint.save_checkpoint(tmp_path, 1, {}, {}, 1)
+    assert checkpoint.newest_checkpoint(tmp_path) is None
+    refused = SafetensorError("I/O error: No space left on device")
+    monkeypatch.setattr(checkpoint, "save_file", lambda *_: (_ for _ in ()).throw(refused))
+    with pytest.raises(UserError, match=r"weights cannot be written .*No space left"):
+        checkpoint.write_tensors(tmp_path / "weights", {})

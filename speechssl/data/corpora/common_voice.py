@@ -8,7 +8,7 @@ Columns: `text` as published (with punctuation), `language`, `speaker`, `gender`
 plain manifests hold all clips that were asked for. Views:
 
 - `lid`: language identification, as many clips of every language as the rarest one has. Not a SUPERB task.
-- `asr/<language>`: recognition, for each language by itself.
+- `asr/<language>`: recognition, for each language by itself, as view `asr-<language>`.
 """
 
 import logging
@@ -137,7 +137,7 @@ def _balanced(names: dict[tuple[str, str], list[str]], languages: list[str], see
 
 
 def _recognition(names: dict[tuple[str, str], list[str]], language: str) -> View:
-    return View(f"asr/{language}", "asr", language, {split: names[language, split] for split in SPLITS})
+    return View(f"asr/{language}", f"asr-{language}", "", {split: names[language, split] for split in SPLITS})
 
 
 def _name(folders: dict[str, Path], release: str | None) -> str:

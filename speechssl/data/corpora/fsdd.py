@@ -14,8 +14,9 @@ corpus:
 - `strings`: three to five takes of one speaker joined with short pauses, for connected-digit recognition.
   Every train and dev take is in one string, every test take in two. Splits follow those of the takes.
 - `strings60`: the same with 60 of the training strings, ten per speaker.
-- `asv/fold1` .. `fold3`: strings for speaker verification. Two speakers are tested who are in neither train nor dev; dev has
-  trials of the four others, in strings that training does not have. Two voices per fold are few: read all folds together.
+- `asv/fold1` .. `fold3`: strings for speaker verification. Two speakers are tested who are in neither train nor
+  dev; dev has trials of the four others, in strings that training does not have. Two voices per fold are few: read
+  all folds together.
 """
 
 import functools

@@ -163,16 +163,16 @@ def _refuse_aac(items: list[Item], folder: Path) -> None:
 def _views(members: Members) -> list[View]:
     everyone = {split: [i for found in members.values() for i in found[split]] for split in SPLITS}
     views = [
-        _view("lid", "lid", "", everyone, UNKNOWN),
-        _view("lid_known", "lid_known", "", everyone, KNOWN),
-        _view("sid", "sid", "", everyone, KNOWN),
+        _view("lid", "lid", everyone, UNKNOWN),
+        _view("lid_known", "lid_known", everyone, KNOWN),
+        _view("sid", "sid", everyone, KNOWN),
     ]
     for language, found in members.items():
         spoken = {split: [item for item in items if item.text] for split, items in found.items()}
-        views.append(_view(f"asr/{language}", "asr", language, spoken, UNKNOWN))
+        views.append(_view(f"asr/{language}", f"asr-{language}", spoken, UNKNOWN))
     return [view for view in views if all(view.splits.values())]
 
 
-def _view(folder: str, name: str, fold: str, members: dict[str, list[Item]], test: str) -> View:
+def _view(folder: str, name: str, members: dict[str, list[Item]], test: str) -> View:
     parts = {"train": "train", "dev": "valid", "test": test}
-    return View(folder, name, fold, {split: [item.id for item in members[part]] for split, part in parts.items()})
+    return View(folder, name, "", {split: [item.id for item in members[part]] for split, part in parts.items()})

@@ -25,8 +25,8 @@ from pathlib import Path
 from speechssl.data.coverage import coverage
 from speechssl.data.download import cache_folder, local_copy
 from speechssl.data.items import Item, Preparation, View
-from speechssl.data.lexicon import UNKNOWN, pronounce, read_lexicon
 from speechssl.errors import UserError, nearest
+from speechssl.nn.lexicon import UNKNOWN, pronounce, read_lexicon
 
 URL = "https://www.openslr.org/resources"
 PUBLISHED = {  # utterances, https://huggingface.co/datasets/openslr/librispeech_asr

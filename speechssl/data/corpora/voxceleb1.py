@@ -30,8 +30,9 @@ from speechssl.data.download import cache_folder, fetch, local_copy
 from speechssl.data.items import Item, Preparation, View
 from speechssl.data.shards import SAMPLE_RATE
 from speechssl.data.splits import hash64
-from speechssl.data.trials import Trial, draw_trials, read_trials, trials_by_first
+from speechssl.data.trials import draw_trials, trials_by_first
 from speechssl.errors import UserError
+from speechssl.metrics.trial_list import Trial, read_trials
 
 META = "https://www.robots.ox.ac.uk/~vgg/data/voxceleb/meta"
 SPLIT_LIST, TRIAL_LIST, SPEAKER_LIST = "iden_split.txt", "veri_test.txt", "vox1_meta.csv"
@@ -44,7 +45,7 @@ GAIN = 10 ** (-3 / 20)  # 3 dB lower, SUPERB's guard against clipping; its thres
 TRIMMED = "trimmed-"
 LICENCE = (
     "CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/); the videos remain their owners'. VoxCeleb1, "
-    " A. Nagrani, J. S. Chung, A. Zisserman, 2017, https://www.robots.ox.ac.uk/~vgg/data/voxceleb/."
+    "A. Nagrani, J. S. Chung, A. Zisserman, 2017, https://www.robots.ox.ac.uk/~vgg/data/voxceleb/."
 )
 
 logger = logging.getLogger(__name__)
