@@ -1,5 +1,6 @@
 """The two ways to use an upstream for a task: a head on its frozen features, or training all of it."""
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
@@ -16,6 +17,8 @@ from speechssl.probe.encoders import Encoder, EncodingSettings
 from speechssl.probe.layerwise import Layerwise
 from speechssl.probe.outcome import Outcome, Place
 from speechssl.probe.train import HeadSettings, Probe
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Trained(Protocol):
@@ -54,6 +57,22 @@ def require_audio(corpus: Corpus, splits: Iterable[str]) -> None:
                 f"the audio of {split} in {corpus.path} is not where its manifest says (for example {paths[0]}); "
                 "move it back, or prepare the corpus again"
             )
+
+
+def warn_of_shared_audio(corpus: Corpus) -> None:
+    """Tell of recordings that are in train and in dev or test too: results on them are no results on new data."""
+    if "train" not in corpus.splits:
+        return
+    train = set(_recordings(corpus, "train"))
+    for split in ("dev", "test"):
+        both = [name for name in _recordings(corpus, split) if name in train] if split in corpus.splits else []
+        if both:
+            LOGGER.warning("%d recordings of %s are in train and in %s as well", len(both), corpus.path, split)
+
+
+def _recordings(corpus: Corpus, split: str) -> list[Any]:
+    table = corpus.table(split)
+    return [table.audio_of(row) or name for row, name in enumerate(table.ids)]
 
 
 Prepared = tuple[Callable[[BenchmarkTask], Trained], str, dict[str, Any]]

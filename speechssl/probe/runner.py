@@ -12,10 +12,10 @@ from typing import Any
 
 from speechssl.data.cuts import Corpus, open_corpus
 from speechssl.errors import UserError
-from speechssl.files import read_json, write_json
+from speechssl.files import read_json, write_json, write_text
 from speechssl.hub import check_name
 from speechssl.interfaces import BenchmarkTask
-from speechssl.probe import agenda, encoders, leaderboard, modes, outcome, plan, result, room, rows
+from speechssl.probe import agenda, encoders, leaderboard, modes, outcome, plan, result, room, rows, table
 from speechssl.probe.representation import RepresentationMeasures
 from speechssl.train.environment import environment
 
@@ -105,6 +105,7 @@ class Bench:
         left_out: dict[tuple[str, str], str] = {}  # task and reason: the last of the folders
         for folder, plans in folders.items():
             corpus = open_corpus(folder)
+            modes.warn_of_shared_audio(corpus)
             for one in plans:
                 try:
                     pieces.append(self.build(one, corpus))
@@ -138,6 +139,7 @@ class Bench:
             for row, trained, piece in planned:
                 with progress.item(piece.plan.name, done=self.results.finished(row)):
                     found.append(self.row(row, trained, piece))
+                write_text(self.run_dir / "results.md", table.markdown(list(self.results)))
         return found
 
     def _plan(

@@ -268,3 +268,16 @@ def test_wrong_input_is_explained(
     given = {"upstream": "toy", "tasks": "ks", "data": str(words.path), "run_dir": tmp_path} | arguments
     with pytest.raises(UserError, match=message):
         run(**given)
+
+
+def test_recordings_in_train_and_test_are_told(
+    words: Corpus, toys: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    leaky = tmp_path / "leaky"
+    leaky.mkdir()
+    for split, source in (("train", "train"), ("dev", "dev"), ("test", "train")):
+        (leaky / f"{split}.jsonl.gz").write_bytes((words.path / f"{source}.jsonl.gz").read_bytes())
+    run("toy", "ks", str(leaky), tmp_path / "bench", {"steps": 4, "eval_every": 2})
+    assert "60 recordings of" in caplog.text
+    assert "are in train and in test as well" in caplog.text
+    assert "in dev as well" not in caplog.text

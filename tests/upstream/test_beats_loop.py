@@ -197,7 +197,7 @@ def test_a_teacher_that_has_seen_labels_marks_all_that_follow(corpus: Path, tmp_
     ("more", "message"),
     [
         (["iterations=0"], "at least 1, found 0"),
-        (["iterations=two"], "a whole number, at least 1, found 'two'"),
+        (["iterations=two"], "a whole number, found 'two'"),
         (["task.tokenizer=kmean"], "unknown first tokenizer 'kmean'; known: random, kmeans; nearest: 'kmeans'"),
         (["task.num_code=3"], "no setting 'num_code'"),
         (["teacher=nowhere"], "nowhere"),
