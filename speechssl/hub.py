@@ -1,4 +1,4 @@
-"""Upstreams by name: `tera/tiny`, `tera/tiny@random`, `tera:states.ckpt`, `runs/my-run`, `fbank`."""
+"""Upstreams by name: `tera/tiny`, `tera/tiny@random`, `tera:states.ckpt`, `runs/my-run`, `fbank`, `hf:REPOSITORY`."""
 
 import hashlib
 import logging
@@ -24,7 +24,8 @@ def load_upstream(name: str, checkpoint: str | Path | None = None, **overrides: 
     Args:
         name: family and size (`tera/tiny`: the weights bundled with the package), `tera/tiny@random` or
             `tera/tiny@random3` (untrained, with that initialisation seed), `tera:FILE` (a published checkpoint),
-            a run directory or exported folder, or a parameter-free baseline such as `fbank`.
+            a run directory or exported folder, a parameter-free baseline such as `fbank`, or a model of another
+            library such as `hf:facebook/hubert-base-ls960`.
         checkpoint: a published file or a run directory of the family `name`; the same as `name:checkpoint`.
         overrides: constructor arguments that replace those of the configuration or checkpoint.
 
@@ -35,7 +36,10 @@ def load_upstream(name: str, checkpoint: str | Path | None = None, **overrides: 
         name = f"{name}:{checkpoint}"
     check_name(name)
     family, _, file = name.partition(":")
-    if file:
+    if file and registry.is_foreign(family):
+        upstream = registry.module("upstream", family).FOREIGN.load(file, **overrides)
+        upstream.family = family
+    elif file:
         upstream = _from_checkpoint(family, Path(file), overrides)
     elif _is_registered(name) and ("@" in name or not family_needs_weights(name)):
         upstream = _from_configuration(name, overrides)
@@ -80,8 +84,12 @@ def check_name(name: str) -> None:
     family, _, file = name.partition(":")
     if file:
         registry.folder("upstream", family.partition("/")[0])
-        if not Path(file).exists():
+        if registry.is_foreign(family.partition("/")[0]):
+            registry.module("upstream", family).FOREIGN.check(file)
+        elif not Path(file).exists():
             raise UserError(f"checkpoint {file} does not exist")
+    elif _is_registered(name) and registry.is_foreign(re.split("[/@]", name)[0]):
+        raise UserError(f"upstream {name!r} stands for models of another library; say which, as in {name}:NAME")
     elif _is_registered(name):
         base, at, control = name.partition("@")
         configs.split_name("upstream", base)

@@ -147,6 +147,16 @@ class Upstream(nn.Module):
         raise UserError(f"{type(self).__name__} uses no corpus statistics")
 
 
+class Foreign(Protocol):
+    """What a family exports as FOREIGN whose models come from another library, named `family:NAME`."""
+
+    def check(self, name: str) -> None:
+        """Raise UserError where the library, or what is named, is not there; loads nothing."""
+
+    def load(self, name: str, **settings: Any) -> Upstream:
+        """Return the model, with `config`: plain values that, with the tensors, tell which model it is."""
+
+
 class Tokenizer(nn.Module):
     """Waveforms to discrete labels, one per patch of the spectrogram. In eval mode nothing in it ever changes.
 

@@ -46,9 +46,14 @@ def summary(kind: str, name: str) -> str:
 
 
 def module(kind: str, name: str) -> ModuleType:
-    """Import a family (exports UPSTREAM, PRETRAIN_TASK, ...) or task (exports TASK)."""
+    """Import a family (exports UPSTREAM, PRETRAIN_TASK, ..., or FOREIGN) or task (exports TASK)."""
     folder(kind, name)
     return importlib.import_module(f"speechssl.{kind}.{name}")
+
+
+def is_foreign(family: str) -> bool:
+    """Tell whether a family stands for models of another library: it exports FOREIGN instead of UPSTREAM."""
+    return hasattr(module("upstream", family), "FOREIGN")
 
 
 def build_upstream(family: str, config: dict[str, Any]) -> Any:

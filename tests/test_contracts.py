@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from speechssl import configs, registry, testing
-from speechssl.hub import list_tasks, list_upstreams, load_upstream
+from speechssl.errors import UserError
+from speechssl.hub import check_name, list_tasks, list_upstreams, load_upstream
 from speechssl.interfaces import BenchmarkTask, PretrainTask, Upstream
 
-FAMILIES = registry.names("upstream")
+FAMILIES = [name for name in registry.names("upstream") if not registry.is_foreign(name)]
+FOREIGN = [name for name in registry.names("upstream") if registry.is_foreign(name)]
 TASKS = registry.names("downstream")
 TRAINABLE = configs.trainable()
 
@@ -21,6 +23,17 @@ def test_family_folder(family: str) -> None:
     assert {"base", "debug"} <= set(registry.sizes("upstream", family))
     assert registry.summary("upstream", family)
     assert issubclass(registry.module("upstream", family).UPSTREAM, Upstream)
+
+
+@pytest.mark.parametrize("family", FOREIGN)
+def test_foreign_family_folder(family: str) -> None:
+    assert (registry.folder("upstream", family) / "README.md").is_file()
+    assert registry.summary("upstream", family)
+    assert not registry.sizes("upstream", family)
+    with pytest.raises(UserError, match=f"{family}:NAME"):
+        check_name(family)
+    with pytest.raises(UserError):
+        check_name(f"{family}:no such model, surely")
 
 
 @pytest.mark.parametrize("name", list_upstreams())
