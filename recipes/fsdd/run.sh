@@ -47,6 +47,7 @@ for seed in $seeds; do
 done | together
 
 echo "== 3. benchmark"
+head="task.normalise=false task.spec_augment=false task.lrs=[3e-3]"  # of recognition, as when the table was made
 draws=$(for n in 0 1 2 3 4; do printf '%s,' "$data/ks60/draw$n"; done)
 folds=$(for speaker in $speakers; do printf '%s,' "$data/loso/$speaker"; done)
 for seed in $seeds; do
@@ -64,7 +65,7 @@ for seed in $seeds; do
     done
   done
   for strings in strings strings60; do
-    echo "asr-$strings-$seed speechssl benchmark $systems $shared probe.standardize=true tasks=asr/debug data=$data/$strings run_dir=$out/bench/$strings-$seed"
+    echo "asr-$strings-$seed speechssl benchmark $systems $shared probe.standardize=true tasks=asr/debug $head data=$data/$strings run_dir=$out/bench/$strings-$seed"
   done
 done | together
 

@@ -9,6 +9,7 @@ Queries and documents of similar length are padded to blocks, whose distances ar
 time is that over query frames; a step of it is a few operations on (queries, documents, frames) on the tensors' device.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -35,11 +36,10 @@ def matching_costs(queries: Sequence[Tensor], documents: Sequence[Tensor]) -> Te
     cells = CELLS.get(device.type, CELLS_ELSEWHERE)
     widest = max(max(len(query) for query in queries), queries[0].shape[1])  # frames or channels of a document's frame
     for rows in _blocks(documents, max(1, cells // widest)):
-        found = torch.tensor([len(documents[row]) for row in rows], device=device)
-        block = _unit([documents[row] for row in rows])
+        block = _unit([documents[row] for row in rows], repeat=True)
         for picks in _blocks(queries, max(1, cells // (block.shape[0] * block.shape[1]))):
             part = [queries[pick] for pick in picks]
-            distances = frame_distances(_unit(part), block, found)
+            distances = frame_distances(_unit(part), block)
             ends = [len(query) for query in part]
             costs[torch.tensor(picks)[:, None], torch.tensor(rows)] = subsequence_costs(distances, ends)
     return costs
@@ -56,28 +56,34 @@ def _blocks(sequences: Sequence[Tensor], frames: int) -> Iterator[list[int]]:
     yield chosen
 
 
-def _unit(sequences: Sequence[Tensor]) -> Tensor:
-    """Return (B, T, D) frames of length 1, zero-padded at the end."""
-    return F.normalize(torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True), dim=-1)
+def _unit(sequences: Sequence[Tensor], *, repeat: bool = False) -> Tensor:
+    """Return (B, T, D) frames of length 1, padded at the end with zeros or with the last frame again and again."""
+    if repeat:
+        times = torch.arange(max(map(len, sequences)), device=sequences[0].device)
+        padded = torch.stack([frames[times.clamp(max=len(frames) - 1)] for frames in sequences])
+    else:
+        padded = torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True)
+    return F.normalize(padded, dim=-1)
 
 
-def frame_distances(queries: Tensor, documents: Tensor, lengths: Tensor) -> Tensor:
-    """Return distances (Tq, Q, N, Td), infinite on the padding of documents.
+def frame_distances(queries: Tensor, documents: Tensor) -> Tensor:
+    """Return distances (Tq, Q, N, Td) in 0..1.
+
+    Documents are padded with their last frame: that changes neither the smallest nor the largest distance, and a path
+    that goes on into the padding costs what it costs to stay on the last frame. So nothing has to be masked.
 
     Args:
         queries: (Q, Tq, D) frames of length 1.
         documents: (N, Td, D) frames of length 1.
-        lengths: (N,) valid frames of the documents.
     """
     Q, Tq, D = queries.shape
     N, Td, _ = documents.shape
-    cosines = queries.transpose(0, 1).reshape(Tq * Q, D) @ documents.reshape(N * Td, D).T
-    distances = torch.exp(1.0 - cosines.view(Tq, Q, N, Td)) - 1.0
-    padding = torch.arange(Td, device=lengths.device) >= lengths[:, None]
-    smallest = distances.masked_fill(padding, torch.inf).amin(dim=-1, keepdim=True)
-    largest = distances.masked_fill(padding, -torch.inf).amax(dim=-1, keepdim=True)
-    scaled = (distances - smallest) / (largest - smallest).clamp(min=SMALLEST)
-    return scaled.masked_fill(padding, torch.inf)
+    opposite = queries.transpose(0, 1).reshape(Tq * Q, D).neg() @ documents.reshape(N * Td, D).T
+    distances = opposite.view(
+        Tq, Q, N, Td
+    ).exp_()  # exp(1 - cosine) - 1, but for a factor and a shift that scaling undoes
+    smallest, largest = distances.aminmax(dim=-1, keepdim=True)
+    return distances.sub_(smallest).div_((largest - smallest).clamp(min=SMALLEST / math.e))
 
 
 def subsequence_costs(distances: Tensor, ends: Sequence[int]) -> Tensor:
@@ -91,8 +97,9 @@ def subsequence_costs(distances: Tensor, ends: Sequence[int]) -> Tensor:
     so_far = F.pad(distances[0], (2, 0), value=torch.inf)  # two document frames before the first, which no path enters
     for frame in range(len(distances)):
         if frame:
-            best = torch.minimum(torch.minimum(so_far[..., 2:], so_far[..., 1:-1]), so_far[..., :-2])
-            so_far[..., 2:] = distances[frame] + best
+            best = torch.minimum(so_far[..., 2:], so_far[..., 1:-1])
+            torch.minimum(best, so_far[..., :-2], out=best)
+            torch.add(distances[frame], best, out=so_far[..., 2:])
         done = [query for query, end in enumerate(ends) if end == frame + 1]
         if done:
             costs[done] = so_far[done].amin(dim=-1) / (frame + 1)
