@@ -1,4 +1,4 @@
-"""Speech recognition: characters by CTC, without a language model (word error rate)."""
+"""Speech recognition: characters by CTC, with a language model if wanted (word error rate)."""
 
 from speechssl.downstream.asr.task import SpeechRecognition
 
