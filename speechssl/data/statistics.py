@@ -1,6 +1,6 @@
 """Mean and std of a frontend's features over a corpus, per channel: computed once, kept with the corpus.
 
-Taken in float64 over the valid frames of at most ten hours of the train split, chosen by hash of the
+Taken in float64 over the valid frames of at most ten hours of the train split (dev where there is none), chosen by hash of the
 utterance ids, so that the numbers do not depend on the order of the manifest. The std is that of the
 population (divided by the count).
 """
@@ -30,9 +30,17 @@ def stored_statistics(corpus: Corpus, frontend: nn.Module) -> tuple[Tensor, Tens
     known = _stored(corpus).get(frontend.key)
     if known is None:
         logger.info("computing mean and std of %s over %s", frontend.key, corpus.path)
-        known = corpus_statistics(corpus.table("train"), frontend)
+        known = corpus_statistics(corpus.table(_split(corpus)), frontend)
         _store(corpus, frontend.key, known)
     return tensors(known)
+
+
+def _split(corpus: Corpus) -> str:
+    """Return "train", or "dev" where nothing is trained, as in search by example; never test."""
+    for split in ("train", "dev"):
+        if split in corpus.splits:
+            return split
+    raise UserError(f"{corpus.path} has neither a train nor a dev split to take mean and std of the features from")
 
 
 def tensors(known: dict[str, Any]) -> tuple[Tensor, Tensor]:

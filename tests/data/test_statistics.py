@@ -1,3 +1,4 @@
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -135,3 +136,18 @@ def test_nothing_readable_is_one_line(corpus: Corpus) -> None:
         path.unlink()
     with pytest.raises(UserError, match="not one of"):
         corpus_statistics(corpus.table("train"), Powers())
+
+
+def test_without_a_train_split_dev_stands_in_and_test_never_does(corpus: Corpus, tmp_path: Path) -> None:
+    content = (corpus.path / "train.jsonl.gz").read_bytes()
+    expected, _ = by_hand(corpus)
+    for name, splits in (("search", ("dev", "test")), ("nothing", ("test",))):
+        folder = corpus.path / name  # as a view: sources are named relative to the corpus
+        folder.mkdir()
+        for split in splits:
+            text = gzip.decompress(content).decode().replace('"source": "audio/', '"source": "../audio/')
+            (folder / f"{split}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    mean, _ = open_corpus(corpus.path / "search").statistics(Powers())
+    np.testing.assert_allclose(mean.numpy(), expected, rtol=1e-5)
+    with pytest.raises(UserError, match="neither a train nor a dev split"):
+        open_corpus(corpus.path / "nothing").statistics(Powers())
