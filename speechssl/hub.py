@@ -36,7 +36,7 @@ def load_upstream(name: str, checkpoint: str | Path | None = None, **overrides: 
         name = f"{name}:{checkpoint}"
     check_name(name)
     family, _, file = name.partition(":")
-    if file and registry.is_foreign(family):
+    if file and is_foreign(name):
         upstream = registry.module("upstream", family).FOREIGN.load(file, **overrides)
         upstream.family = family
     elif file:
@@ -84,7 +84,7 @@ def check_name(name: str) -> None:
     family, _, file = name.partition(":")
     if file:
         registry.folder("upstream", family.partition("/")[0])
-        if registry.is_foreign(family.partition("/")[0]):
+        if is_foreign(name):
             registry.module("upstream", family).FOREIGN.check(file)
         elif not Path(file).exists():
             raise UserError(f"checkpoint {file} does not exist")
@@ -116,6 +116,12 @@ def family_of(name: str) -> str:
     if file or _is_registered(name):
         return re.split("[/@]", family)[0]
     return str(read_json(export_folder(Path(name)) / "config.json").get("family", ""))
+
+
+def is_foreign(name: str) -> bool:
+    """Tell whether a name such as "hf:REPOSITORY" stands for a model of another library; loads nothing."""
+    family, _, rest = name.partition(":")
+    return bool(rest) and family in registry.names("upstream") and registry.is_foreign(family)
 
 
 def list_upstreams() -> list[str]:

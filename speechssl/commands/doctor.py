@@ -26,7 +26,9 @@ CORE = (
 OPTIONAL = {  # package: (extra, what it is for)
     "torchaudio": ("torchaudio", "parity tests and foreign upstreams"),
     "s3prl": ("s3prl", "parity tests and s3prl upstreams"),
-    "espeakng-loader": ("demo", "the synthetic corpus of `speechssl demo`"),
+    "transformers": ("hf", "models of Hugging Face"),
+    "flashlight-text": ("lm", "speech recognition with a language model"),
+    "espeakng-loader": ("demo", "the synthetic corpus, and `speechssl demo`"),
     "pytest": ("test", "the test suite"),
     "ruff": ("test", "the style checks"),
 }

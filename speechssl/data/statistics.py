@@ -1,7 +1,7 @@
 """Mean and std of a frontend's features over a corpus, per channel: computed once, kept with the corpus.
 
-Taken in float64 over the valid frames of at most ten hours of the train split (dev where there is none), chosen by hash of the
-utterance ids, so that the numbers do not depend on the order of the manifest. The std is that of the
+Taken in float64 over the valid frames of at most ten hours of the train split (dev where there is none), chosen by
+hash of the utterance ids, so that the numbers do not depend on the order of the manifest. The std is that of the
 population (divided by the count).
 """
 

@@ -33,6 +33,7 @@ def extract(
     device: str,
     max_seconds: float,
     num_workers: int,
+    settings: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write hidden states of `data` to `out`; return the summary that also stands in `out/extract.json`.
 
@@ -44,11 +45,11 @@ def extract(
     if format == "npy" and dtype == "bfloat16":
         raise UserError("npy has no bfloat16; choose dtype=float16 or format=safetensors")
     corpus = open_corpus(data)
-    model = load_upstream(upstream)
+    model = load_upstream(upstream, **(settings or {}))
     take_statistics(model, corpus)
     chosen = encode.check_layers(model, layers)
     splits = corpus.splits if split == "all" else [split]
-    settings = {
+    begun = {
         "upstream": upstream,
         "upstream_sha256": weights_sha256(model),
         "corpus_fingerprint": corpus.fingerprint,
@@ -59,12 +60,12 @@ def extract(
         "dtype": dtype,
     }
     folder = Path(out)
-    if writer.check_settings(folder, settings):
+    if writer.check_settings(folder, begun):
         logger.info("%s is already complete", out)
         return read_json(folder / "extract.json")
     options = {"layers": layers, "pooling": pooling, "dtype": DTYPES[dtype]}
     options |= {"max_seconds": max_seconds, "num_workers": num_workers}
-    return _write(model.to(device), [corpus.table(name) for name in splits], folder, settings, options)
+    return _write(model.to(device), [corpus.table(name) for name in splits], folder, begun, options)
 
 
 def _write(model: Any, tables: list, folder: Path, settings: dict, options: dict) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from speechssl import configs, registry
 from speechssl.data.cuts import Corpus, fold_folders, open_corpus
 from speechssl.data.manifest import CORPUS_FILE
 from speechssl.errors import UserError, nearest
-from speechssl.hub import family_of
+from speechssl.hub import family_of, is_foreign
 from speechssl.interfaces import BenchmarkTask, DownstreamTask
 
 TRAINING = (
@@ -188,7 +188,10 @@ def read_settings(upstreams: Mapping[str, str], settings: Mapping[str, Any]) -> 
     own: dict[str, dict[str, Any]] = {label: {} for label in upstreams}
     known: dict[str, None] = {}
     for label, name in upstreams.items() if settings else ():
-        parameters = inspect.signature(registry.module("upstream", family_of(name)).UPSTREAM).parameters
+        module = registry.module("upstream", family_of(name))
+        parameters = inspect.signature(module.FOREIGN.load if is_foreign(name) else module.UPSTREAM).parameters
+        if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):  # the library says which it takes
+            parameters = settings
         known |= dict.fromkeys(parameters)
         own[label] = {key: value for key, value in settings.items() if key in parameters}
     for key in settings:

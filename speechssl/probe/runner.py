@@ -13,7 +13,7 @@ from typing import Any
 from speechssl.data.cuts import Corpus, open_corpus
 from speechssl.errors import UserError
 from speechssl.files import read_json, write_json, write_text
-from speechssl.hub import check_name
+from speechssl.hub import check_name, is_foreign
 from speechssl.interfaces import BenchmarkTask
 from speechssl.probe import agenda, encoders, leaderboard, modes, outcome, plan, result, room, rows, table
 from speechssl.probe.representation import RepresentationMeasures
@@ -51,6 +51,8 @@ def benchmark(
     named = plan.read_upstreams(upstream)
     for name in named.values():
         check_name(name)
+        if finetune and is_foreign(name):
+            raise UserError(f"finetune=true is for models of this package, {name} is of another library; leave it out")
     mode = plan.finetuning_mode(finetune, preset, probe)
     overrides = plan.read_settings(named, settings)
     size = plan.every_task(tasks)

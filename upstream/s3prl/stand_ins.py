@@ -1,0 +1,145 @@
+"""What s3prl 0.4.18 needs of its surroundings while one of its upstreams is made, and nothing of it afterwards.
+
+- Names that torchaudio has given up (`set_audio_backend`, `sox_effects`): s3prl asks for them when it is imported, and
+  needs them to read audio files, which it is never asked to do here.
+- Checkpoints without code: some of its upstreams (TERA, Mockingjay, Audio ALBERT, DistilHuBERT, RoBERTa) say
+  `torch.load(..., weights_only=False)` themselves, and would run whatever a file carries. PyTorch is told to refuse.
+  Others (HuBERT, wav2vec 2.0, WavLM, ...) evaluate strings of the configuration inside the file, such as the list of
+  convolutions, as Python: those that are more than numbers in brackets are refused.
+- The global generators, standard output and the log: it draws from the first, and fills the others with what packages
+  of other upstreams are missing.
+"""
+
+import argparse
+import builtins
+import contextlib
+import io
+import logging
+import os
+import random
+import re
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from speechssl.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+MISSING = object()
+PLAIN = re.compile(r"[\d\s.,()\[\]+*-]*|self[\w.\[\]]*|torchaudio\.compliance\.kaldi\.(fbank|mfcc|spectrogram)")
+REFUSE, PERMIT = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
+class Schedule:
+    """Stands in for a learning-rate schedule inside the optimizer state of a checkpoint; nothing of it is used."""
+
+
+SCHEDULES = ("ConstantLR", "WarmupConstantSchedule", "WarmupCosineSchedule", "WarmupLinearSchedule")
+HARMLESS = [argparse.Namespace, *((Schedule, f"optimizers.{name}") for name in SCHEDULES)]
+
+
+@contextlib.contextmanager
+def surroundings(trust: bool) -> Iterator[None]:
+    """Make s3prl importable and its upstreams constructible within the block.
+
+    Args:
+        trust: let checkpoints run the code that they carry.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torchaudio_names())
+        stack.enter_context(replaced(sys.modules, "optimizers", MISSING))  # s3prl leaves it behind after an error
+        stack.enter_context(replaced(os.environ, REFUSE, MISSING if trust else "1"))
+        stack.enter_context(replaced(os.environ, PERMIT, "1" if trust else MISSING))
+        stack.enter_context(torch.serialization.safe_globals(HARMLESS))
+        if not trust:
+            stack.enter_context(plain_expressions())
+        stack.enter_context(untouched_generators())
+        printed = stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        stack.enter_context(quiet_log())
+        yield
+    logger.debug("s3prl printed: %s", printed.getvalue())
+
+
+@contextlib.contextmanager
+def torchaudio_names() -> Iterator[None]:
+    """Give torchaudio what it lacks of its old names, and take it away again."""
+    import torchaudio
+
+    effects = ModuleType("torchaudio.sox_effects")
+    effects.apply_effects_tensor = effects.apply_effects_file = _no_effects
+    lacking = {"set_audio_backend": lambda backend: None, "sox_effects": effects}
+    lacking = {name: value for name, value in lacking.items() if not hasattr(torchaudio, name)}
+    with contextlib.ExitStack() as stack:
+        for name, value in lacking.items():
+            stack.enter_context(replaced(vars(torchaudio), name, value))
+        if "sox_effects" in lacking:
+            stack.enter_context(replaced(sys.modules, effects.__name__, effects))
+        yield
+
+
+@contextlib.contextmanager
+def plain_expressions() -> Iterator[None]:
+    """Refuse the expressions of checkpoints that are more than s3prl needs, where s3prl evaluates them."""
+    evaluate = builtins.eval
+
+    def guarded(source: Any, *scope: Any) -> Any:
+        caller = sys._getframe(1)
+        if caller.f_globals.get("__name__", "").startswith("s3prl.") and not PLAIN.fullmatch(str(source)):
+            raise UserError(
+                f"a setting inside the checkpoint is code and was refused, it was not run ({str(source)[:80]!r}); "
+                "trust=true runs it, for a file whose makers you know"
+            )
+        return evaluate(source, *(scope or (caller.f_globals, caller.f_locals)))
+
+    with replaced(vars(builtins), "eval", guarded):
+        yield
+
+
+@contextlib.contextmanager
+def replaced(place: Any, key: str, value: Any) -> Iterator[None]:
+    """Let a mapping have another value, or with MISSING none, within the block."""
+    before = place.get(key, MISSING)
+    _put(place, key, value)
+    try:
+        yield
+    finally:
+        _put(place, key, before)
+
+
+@contextlib.contextmanager
+def untouched_generators() -> Iterator[None]:
+    """Let weights that are not in a checkpoint be the same every time, and leave the global generators as they are."""
+    state = random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            yield
+        finally:
+            random.setstate(state)
+
+
+@contextlib.contextmanager
+def quiet_log() -> Iterator[None]:
+    """Leave only errors of s3prl in the log: every import of its hub warns of packages that nobody asked for."""
+    log = logging.getLogger("s3prl")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _put(place: Any, key: str, value: Any) -> None:
+    if value is MISSING:
+        place.pop(key, None)
+    else:
+        place[key] = value
+
+
+def _no_effects(*arguments: Any, **settings: Any) -> None:
+    raise RuntimeError("this torchaudio has no sox effects any more, and s3prl asks for one")
