@@ -134,11 +134,16 @@ def board(rows: Iterable[Mapping[str, Any]], settings: BoardSettings) -> dict[st
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """Return the leaderboard as a Markdown table, or "" where no row belongs to the suite."""
+    """Return the leaderboard as a Markdown table, or "" where less than half of the suite is there.
+
+    With a reference, or published rows to stand beside, it is always shown.
+    """
     shown = [name for name in found["metrics"] if any(name in line["figures"] for line in found["lines"])]
-    if not shown:
-        return ""
     scored = found["reference_date"] is not None
+    tasks, every = ({name.partition(".")[0] for name in names} for names in (shown, found["metrics"]))
+    asked = scored or any(line["published"] for line in found["lines"])
+    if not shown or (2 * len(tasks) < len(every) and not asked):
+        return ""
     head = ["upstream", *(_title(name, found["metrics"][name]) for name in shown), "mean"]
     head += [f"SUPERB score ({found['reference_date']})"] if scored else []
     lines = []
@@ -166,7 +171,11 @@ def _number(value: float | None, digits: int = 2) -> str:
 def write(
     run_dir: Path, every: Sequence[dict[str, Any]], asked: Sequence[dict[str, Any]], settings: BoardSettings
 ) -> None:
-    """Write `results.md` of all rows of a run directory, and the leaderboard of those that were asked for."""
-    found = board(asked, settings)
+    """Write `results.md` of all rows of a run directory, and the leaderboard.
+
+    Of tasks in several protocols the leaderboard has the rows that were asked for now.
+    """
+    now = {row["task"] for row in asked}
+    found = board([*asked, *(row for row in every if row["task"] not in now)], settings)
     write_json(run_dir / LEADERBOARD, found)
     write_text(run_dir / "results.md", table.markdown(every) + markdown(found))

@@ -182,9 +182,8 @@ def test_several_folders_and_upstreams(words: Corpus, letters: Corpus, toys: dic
         for label in ("one", "two")
         for task, corpus in (("ks", "words"), ("sid", "words"), ("sid", "letters"))
     )
-    results, suite = (tmp_path / "results.md").read_text().split("## Suite")
-    assert [line.count("|") for line in results.splitlines() if line.startswith("| ")] == [5] * 4  # head, rule, two
-    assert suite.count("(partial)") == 2
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    assert [line.count("|") for line in lines if line.startswith("| ")] == [5] * 4  # head, rule, two upstreams
 
 
 def test_unreadable_utterances_are_left_out(words: Corpus, toys: dict, tmp_path: Path, monkeypatch: Any) -> None:

@@ -36,6 +36,7 @@ REFERENCE = {"date": "2020-01-01", "baseline": LOW, "best": HIGH}
 def row(upstream: str, name: str, value: float, **other: Any) -> dict[str, Any]:
     task, _, metric = name.partition(".")
     known = {"upstream": upstream, "task": task, "protocol": "base", "corpus": "c", "view": "", "fold": "", "seed": 0}
+    known |= {"main_metric": metric, "mode": METRICS[name], "ci95": [value, value]}
     return known | {"metrics": {metric: value}, "superb": {name: METRICS[name]}} | other
 
 
@@ -103,3 +104,19 @@ def test_files_of_references_are_checked(tmp_path: Path) -> None:
         read_settings(published=str(tmp_path / "none.json"))
     path.write_text(json.dumps(REFERENCE))
     assert read_settings(reference=str(path)).reference == REFERENCE
+
+
+def test_a_small_part_of_the_suite_makes_no_table() -> None:
+    few, half = (list(METRICS.items())[:count] for count in (3, 6))
+    rows = [[row("ours", name, 50.0) for name, _ in some] for some in (few, half)]
+    assert markdown(board(rows[0], BoardSettings())) == ""
+    assert "| ours |" in markdown(board(rows[1], BoardSettings()))
+    assert "| ours |" in markdown(board(rows[0], BoardSettings(REFERENCE)))
+    assert "| ours |" in markdown(board(rows[0], BoardSettings(None, {"theirs": MIDDLE})))
+
+
+def test_tasks_of_earlier_commands_count_and_the_newest_protocol_wins(tmp_path: Path) -> None:
+    earlier = [row("ours", "ks.acc", 60.0), row("ours", "er.acc", 40.0), row("ours", "er.acc", 45.0, protocol="new")]
+    leaderboard.write(tmp_path, earlier, earlier[2:], BoardSettings())
+    line = json.loads((tmp_path / "leaderboard.json").read_text())["lines"][0]
+    assert line["figures"] == {"er.acc": 45.0, "ks.acc": 60.0}
