@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from speechssl import registry
+from speechssl import configs
 from speechssl.finetune.audio import LabelledAudio
 from speechssl.finetune.draws import class_lists
 from speechssl.finetune.model import build_model
@@ -56,7 +56,7 @@ def test_lower_layers_have_lower_rates(task: DownstreamTask, toy: Upstream, sett
             assert rates[id(parameter)] == expected, name
 
 
-@pytest.mark.parametrize("family", [name for name in registry.names("upstream") if "fbank" not in name])
+@pytest.mark.parametrize("family", configs.trainable())
 def test_every_family_has_its_layers_in_order(family: str) -> None:
     upstream = load_upstream(f"{family}/debug@random")
     factors = layer_factors(upstream, 0.5)
