@@ -95,11 +95,8 @@ def check_name(name: str) -> None:
         configs.split_name("upstream", base)
         if at and not re.fullmatch(r"random\d*", control):
             raise UserError(f"unknown suffix @{control} in {name!r}; known: @random, or @randomN with a seed N")
-        if not at and family_needs_weights(base) and not bundled_folder(base).is_dir():
-            raise UserError(
-                f"no trained weights of {base} are bundled; give a run directory or FAMILY:FILE, pretrain with "
-                f"`speechssl pretrain upstream={base}`, or say {base}@random for an untrained one"
-            )
+        if not at and family_needs_weights(base):
+            bundled_folder(base)
     elif Path(name).is_dir():
         export_folder(Path(name))
     else:
@@ -153,7 +150,8 @@ def take_statistics(upstream: Upstream, corpus: Corpus) -> bool:
     """Give an upstream that still wants corpus statistics those of a train split; return whether it wanted any."""
     frontend = upstream.statistics_frontend()
     if frontend is not None:
-        upstream.set_statistics(*corpus.statistics(frontend))
+        upstream.corpus_statistics = corpus.statistics(frontend)
+        upstream.set_statistics(*upstream.corpus_statistics)
     return frontend is not None
 
 
@@ -167,9 +165,16 @@ def family_needs_weights(name: str) -> bool:
 
 
 def bundled_folder(name: str) -> Path:
-    """Return where trained weights of "tera/tiny" lie if the package brings them."""
+    """Return where trained weights of "tera/tiny" lie; raises UserError where the package brings none."""
     family, size = configs.split_name("upstream", name)
-    return registry.folder("upstream", family) / "weights" / size
+    found = registry.bundled(family)
+    if size not in found:
+        there = f" (of {family} there are: {', '.join(f'{family}/{one}' for one in found)})" if found else ""
+        raise UserError(
+            f"no trained weights of {family}/{size} are bundled{there}; give a run directory or FAMILY:FILE, pretrain "
+            f"with `speechssl pretrain upstream={family}/{size}`, or say {family}/{size}@random for an untrained one"
+        )
+    return found[size]
 
 
 def _from_configuration(name: str, overrides: dict[str, Any]) -> Upstream:

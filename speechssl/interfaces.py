@@ -85,6 +85,8 @@ class Upstream(nn.Module):
     family: str = ""  # set by the registry: with `config` it is what an exported folder needs to rebuild the model
     config: dict[str, Any]
 
+    corpus_statistics: tuple[Tensor, Tensor] | None = None  # mean and std of a corpus, where it took them when loaded
+
     spectrogram_augment: Callable[[Tensor, Tensor], Tensor] | None = None  # set around a forward by fine-tuning only
     mask_value: float = 0.0  # of a normalised spectrogram cell that SpecAugment masks
 
@@ -368,8 +370,29 @@ class Metric(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """Stands for the corpus of a task that is built again for use: what the task took from the train split, no more.
+
+    Attributes:
+        name: of the corpus.
+        facts: `BenchmarkTask.facts` of the task that was trained.
+    """
+
+    name: str
+    facts: dict[str, Any]
+    fold: str = ""
+
+    def table(self, split: str) -> Any:
+        raise UserError(f"this task was built again for use, without {split} of {self.name}; it has no utterances")
+
+
 class BenchmarkTask:
-    """What all tasks of the benchmark are asked; the two kinds of them, trained and layerwise, follow below."""
+    """What all tasks of the benchmark are asked; the two kinds of them, trained and layerwise, follow below.
+
+    Constructors take the corpus first. Whatever they find out of its train split goes through `from_train`, so that the
+    task can be built again, to predict, where there is no corpus any more.
+    """
 
     name: str
     monitor: ClassVar[str]  # the main metric: reported on test and, but for a `selector`, what dev selects by
@@ -379,6 +402,19 @@ class BenchmarkTask:
     pooling: str = "mean"  # which, where it is pooled: "mean", or "mean_std" for mean and standard deviation
     superb: ClassVar[dict[str, str]] = {}  # metrics (and their modes) that a suite of tasks is compared by
     folds: Sequence[str] = ("",)
+    corpus: Any  # a speechssl.data.cuts.Corpus, or Remembered
+    facts: dict[str, Any]  # what `from_train` returned, by name
+
+    def from_train(self, name: str, find: Callable[[], Any]) -> Any:
+        """Return a fact of the train split, such as its classes: plain values, found now or remembered.
+
+        Args:
+            name: of the fact.
+            find: finds it in `self.corpus`.
+        """
+        self.facts = getattr(self, "facts", {})
+        self.facts[name] = self.corpus.facts[name] if isinstance(self.corpus, Remembered) else find()
+        return self.facts[name]
 
     def dataset(self, split: str) -> Examples:
         """Return "train", "dev" or "test" with labels; label indices come from the train split."""
@@ -409,6 +445,17 @@ class LayerwiseTask(BenchmarkTask):
             layers: numbers of the hidden states to measure.
         """
         raise NotImplementedError(f"{type(self).__name__} has to implement measure(examples, states, layers)")
+
+    def search(
+        self, queries: Sequence[Tensor], documents: Sequence[Tensor], frame_seconds: float
+    ) -> list[list[dict[str, Any]]]:
+        """Return for every document what each query finds in it: "score", "start" and "end" in seconds.
+
+        Args:
+            queries, documents: (T, D) of one hidden state.
+            frame_seconds: between two frames.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has to implement search(queries, documents, frame_seconds)")
 
 
 class DownstreamTask(BenchmarkTask):
@@ -466,3 +513,19 @@ class DownstreamTask(BenchmarkTask):
     def tune(self, metric: Metric) -> dict[str, Any]:
         """Return what is decided after training, such as a threshold, from the filled dev metric of the chosen head."""
         return {}
+
+    def predictions(
+        self, outputs: Tensor, lengths: Tensor, frame_seconds: float, **choices: Any
+    ) -> list[dict[str, Any]]:
+        """Return what the head's outputs say of each utterance, as plain values for people and programs.
+
+        Keys that mean the same in all tasks: "label", "score" (0 to 1) and "scores" {label: score}; "labels" (several);
+        "text"; "segments", a list of {"label", "start", "end", "score"} in seconds; "embedding".
+
+        Args:
+            outputs: of B utterances, as `head` gives them in eval mode.
+            lengths: (B,) valid outputs.
+            frame_seconds: between two frames of the features that the head was given.
+            choices: those of `tune`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has to implement predictions(outputs, lengths, ...)")

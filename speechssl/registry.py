@@ -39,6 +39,11 @@ def sizes(kind: str, name: str) -> list[str]:
     return sorted(size for size in found if not size.startswith("pretrain") and size != "demo")
 
 
+def bundled(family: str) -> dict[str, Path]:
+    """Return {size: folder with trained weights} of what the package brings of a family."""
+    return {path.parent.name: path.parent for path in sorted(folder("upstream", family).glob("weights/*/config.json"))}
+
+
 def summary(kind: str, name: str) -> str:
     """Return the first line of the folder's own docstring, read as text."""
     text = (folder(kind, name) / "__init__.py").read_text(encoding="utf-8")

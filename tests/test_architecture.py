@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # From top to bottom; a module may import from its own line and from the lines below.
 LINES = [
     ["commands"],
-    ["probe", "finetune", "deploy", "extract", "report"],
+    ["bridges", "probe", "finetune", "deploy", "extract", "report"],
     ["hub", "tokenizer_hub", "lineage"],
     ["train"],
     ["data"],

@@ -7,7 +7,7 @@ LABEL = "label"
 LABELS = "labels"
 
 
-def find_column(corpus: Corpus, label: str | None, multi_label: bool | None) -> tuple[str, bool]:
+def find_column(corpus: Corpus, label: str | None, multi_label: bool | None) -> list[str | bool]:
     """Return the column with the labels, and whether it holds lists of them.
 
     Args:
@@ -32,4 +32,4 @@ def find_column(corpus: Corpus, label: str | None, multi_label: bool | None) -> 
             f"audio event classification expects {kinds[wanted]} in the column {label!r} of {corpus.name}, found "
             f"{values[lists.index(not wanted)]!r}; name another column with label=COLUMN, or set task.multi_label"
         )
-    return label, wanted
+    return [label, wanted]

@@ -20,7 +20,7 @@ from speechssl.errors import UserError
 from speechssl.interfaces import Examples, Metric
 from speechssl.metrics.accuracy import Accuracy
 from speechssl.metrics.average_precision import MeanAveragePrecision
-from speechssl.nn.classification import UtteranceClassification, multi_hot
+from speechssl.nn.classification import UtteranceClassification, multi_hot, ranked
 
 
 class AudioEventClassification(UtteranceClassification):
@@ -53,7 +53,8 @@ class AudioEventClassification(UtteranceClassification):
         lrs: Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4),
         clip_norm: float = 1.0,
     ):
-        label, self.multi_label = find_column(corpus, label, multi_label)
+        self.corpus = corpus
+        label, self.multi_label = self.from_train("column", lambda: find_column(corpus, label, multi_label))
         self.refit = bool(corpus.fold) if refit is None else refit
         if self.multi_label:
             self.monitor, self.unseen = "map", "count"
@@ -114,6 +115,18 @@ class AudioEventClassification(UtteranceClassification):
             return super().loss(outputs, lengths, labels)
         target = multi_hot(labels["classes"], len(self.classes)).to(outputs.device)
         return {"loss": F.binary_cross_entropy_with_logits(outputs.float(), target)}
+
+    def predictions(
+        self, outputs: Tensor, lengths: Tensor, frame_seconds: float, *, threshold: float = 0.5, **choices: Any
+    ) -> list[dict[str, Any]]:
+        """Return the one "label" and its "score", or all "labels" whose probability is above `threshold`; "scores".
+
+        Probabilities of several labels are each of their own: they sum to nothing in particular.
+        """
+        if not self.multi_label:
+            return super().predictions(outputs, lengths, frame_seconds)
+        found = ranked(outputs, outputs.float().sigmoid(), self.classes)
+        return [{"labels": [n for n, value in scores.items() if value > threshold], "scores": scores} for scores in found]
 
     def chance(self) -> float | None:
         """Return the accuracy of the most frequent event of train, or the mAP of equal scores for all clips."""

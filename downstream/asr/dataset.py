@@ -50,7 +50,7 @@ class Alphabet:
         return [self.decode(numbers) for numbers in greedy(outputs, lengths, BLANK)]
 
 
-def alphabet_of(texts: Sequence[object]) -> Alphabet:
-    """Return the alphabet of all characters of these texts, in the order of Unicode; accents and vowel signs stay."""
+def letters_of(texts: Sequence[object]) -> list[str]:
+    """Return all characters of words of these texts, in the order of Unicode; accents and vowel signs stay."""
     letters = {character for text in texts if text is not None for character in upper_words(str(text))}
-    return Alphabet(sorted(letters - {" "}), upper_words)
+    return sorted(letters - {" "})

@@ -5,20 +5,27 @@ Differs from the published runs: channel masks are as wide as there, but the fro
 in which an utterance is encoded by itself, not among its batch mates.
 """
 
+import logging
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from speechssl.data.cuts import Corpus
+from speechssl.downstream.asr.answers import spoken_text
 from speechssl.downstream.asr.beam_search import BeamOptions, BeamSearch, check_model, read_spellings
-from speechssl.downstream.asr.dataset import ALPHABETS, BLANK, UNKNOWN, Alphabet, alphabet_of
+from speechssl.downstream.asr.dataset import ALPHABETS, BLANK, SPECIAL, UNKNOWN, Alphabet, letters_of
 from speechssl.downstream.asr.scoring import WithLanguageModel
 from speechssl.errors import UserError
 from speechssl.interfaces import Metric
 from speechssl.losses.ctc import ctc_objective
 from speechssl.metrics.error_rate import ErrorRates
 from speechssl.nn.ctc_task import RecurrentCtcTask
+from speechssl.nn.ctc_times import Spoken
+from speechssl.nn.text import upper_words
+
+logger = logging.getLogger(__name__)
 
 
 class SpeechRecognition(RecurrentCtcTask):
@@ -38,7 +45,7 @@ class SpeechRecognition(RecurrentCtcTask):
     kind = "speech recognition"
     superb: ClassVar[dict[str, str]] = {"wer": "min"}
     monitor = "wer"
-    unknown = UNKNOWN
+    unknown, num_special = UNKNOWN, len(SPECIAL)
 
     def __init__(
         self,
@@ -94,15 +101,17 @@ class SpeechRecognition(RecurrentCtcTask):
             )
         if alphabet not in ALPHABETS:
             raise UserError(f"task.alphabet expects {' or '.join(ALPHABETS)}, found {alphabet!r}")
-        self.alphabet = Alphabet() if alphabet == "english" else self._alphabet_of_train()
+        self.alphabet = Alphabet()
+        if alphabet != "english":
+            self.alphabet = Alphabet(self.from_train("letters", self._letters_of_train), upper_words)
         self.symbols = self.alphabet.symbols
         self.lm, self.lexicon = lm, lexicon
         self.beam = BeamOptions(beam_size, beam_threshold, lm_weight, word_score)
 
-    def _alphabet_of_train(self) -> Alphabet:
+    def _letters_of_train(self) -> list[str]:
         table = self.corpus.table("train")
         texts = zip(table.column(self.label), self.is_spoken(table), strict=True)
-        return alphabet_of([text for text, spoken in texts if spoken])
+        return letters_of([text for text, spoken in texts if spoken])
 
     def references(self, table: Any) -> list[str | None]:
         """Return the text of every utterance of a table as the alphabet writes it."""
@@ -131,3 +140,31 @@ class SpeechRecognition(RecurrentCtcTask):
         if not language_model:
             return ErrorRates(decode)
         return WithLanguageModel(decode, BeamSearch(self.lm, self.lexicon, self.beam, self.alphabet))
+
+    def predictions(
+        self,
+        outputs: Tensor,
+        lengths: Tensor,
+        frame_seconds: float,
+        *,
+        language_model: bool = False,
+        **choices: Any,
+    ) -> list[dict[str, Any]]:
+        """Return the greedy "text", its "score", the words as "segments"; "text_lm" where a language model was used."""
+        found = super().predictions(outputs, lengths, frame_seconds)
+        if language_model and self._search is not None:
+            texts = self._search(outputs, lengths)
+            found = [one | {"text_lm": text} for one, text in zip(found, texts, strict=True)]
+        return found
+
+    def answer(self, spoken: list[Spoken]) -> dict[str, Any]:
+        return spoken_text(spoken, self.symbols)
+
+    @cached_property
+    def _search(self) -> BeamSearch | None:
+        """The search with the language model; None, and a warning, where its files are gone."""
+        try:
+            return BeamSearch(self.lm, self.lexicon, self.beam, self.alphabet)
+        except UserError as error:
+            logger.warning("answers come without the language model: %s", error)
+            return None

@@ -17,7 +17,7 @@ from speechssl.downstream.ic.dataset import LABEL, as_slots
 from speechssl.errors import UserError
 from speechssl.interfaces import Examples, Metric
 from speechssl.metrics.joint_accuracy import JointAccuracy
-from speechssl.nn.classification import UtteranceClassification
+from speechssl.nn.classification import UtteranceClassification, best_of, ranked
 
 
 class IntentClassification(UtteranceClassification):
@@ -107,6 +107,20 @@ class IntentClassification(UtteranceClassification):
         parts = outputs.split([len(values) for values in self.slots.values()], dim=-1)
         losses = [F.cross_entropy(part, target[:, n], ignore_index=-1) for n, part in enumerate(parts)]
         return {"loss": torch.stack(losses).sum()}
+
+    def predictions(
+        self, outputs: Tensor, lengths: Tensor, frame_seconds: float, **choices: Any
+    ) -> list[dict[str, Any]]:
+        """Return "slots": for each of them the best "label", its "score" and the "scores" of all its values."""
+        parts = outputs.split([len(values) for values in self.slots.values()], dim=-1)
+        found = [
+            ranked(part, part.float().softmax(dim=-1), values)
+            for part, values in zip(parts, self.slots.values(), strict=True)
+        ]
+        return [
+            {"slots": {slot: best_of(scores) for slot, scores in zip(self.slots, row, strict=True)}}
+            for row in zip(*found, strict=True)
+        ]
 
     def metric(self) -> Metric:
         return JointAccuracy(self.slots)

@@ -11,10 +11,20 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from speechssl.data.cuts import Corpus
-from speechssl.downstream.pr.dataset import BLANK, KNOWN, LABEL, SYMBOLS, UNKNOWN, UNKNOWN_WORD, encode, transcribe
+from speechssl.downstream.pr.dataset import (
+    BLANK,
+    KNOWN,
+    LABEL,
+    SPECIAL,
+    SYMBOLS,
+    UNKNOWN,
+    UNKNOWN_WORD,
+    encode,
+    transcribe,
+)
 from speechssl.downstream.pr.head import LinearFrameHead
 from speechssl.errors import UserError
-from speechssl.interfaces import Metric
+from speechssl.interfaces import Metric, Remembered
 from speechssl.losses.ctc import ctc_objective
 from speechssl.metrics.error_rate import TokenErrorRate
 from speechssl.nn.ctc_task import CtcTask
@@ -40,7 +50,7 @@ class PhonemeRecognition(CtcTask):
     kind = "phoneme recognition"
     superb: ClassVar[dict[str, str]] = {"per": "min"}
     monitor = "per"
-    unknown = UNKNOWN
+    unknown, num_special = UNKNOWN, len(SPECIAL)
     symbols = SYMBOLS
 
     def __init__(
@@ -70,6 +80,8 @@ class PhonemeRecognition(CtcTask):
             clip_norm=clip_norm,
         )
         paths = [lexicon] if isinstance(lexicon, str) else list(lexicon or ())
+        if isinstance(corpus, Remembered):
+            paths = []  # there are no references to spell
         self.lexicon: Lexicon | None = read_lexicon(paths, KNOWN) if paths else None
         self.projection_size = projection_size
 

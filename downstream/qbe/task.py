@@ -6,7 +6,7 @@ documents. Differs from the published runs: term-weighted values are computed he
 """
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from speechssl.downstream.qbe.dataset import RELEVANT, relevance
 from speechssl.errors import UserError
 from speechssl.interfaces import Examples, LayerwiseTask, Metric
 from speechssl.metrics.dtw import matching_costs
+from speechssl.metrics.dtw_path import best_matches
 from speechssl.metrics.term_weighted import BETA, TermWeightedValue
 
 SMALLEST = 1e-9  # a deviation below it is taken for it, as in s3prl
@@ -90,10 +91,39 @@ class QueryByExample(LayerwiseTask):
 
     def scores(self, queries: Sequence[Tensor], documents: Sequence[Tensor]) -> np.ndarray:
         """Return (Q, N) scores of mean 0 and deviation 1 per query; 0 for queries that are too short."""
-        scores = -matching_costs(queries, documents).double().cpu().numpy()
+        return self._normalised(matching_costs(queries, documents), queries)
+
+    def _normalised(self, costs: Tensor, queries: Sequence[Tensor]) -> np.ndarray:
+        scores = -costs.double().cpu().numpy()
         scores[[len(query) < self.min_frames for query in queries]] = 0.0
         deviations = scores.std(axis=1, keepdims=True).clip(min=SMALLEST)
         return (scores - scores.mean(axis=1, keepdims=True)) / deviations
+
+    def search(
+        self, queries: Sequence[Tensor], documents: Sequence[Tensor], frame_seconds: float
+    ) -> list[list[dict[str, Any]]]:
+        """Return for every document, of every query, the "score", the "cost" of the match, its "start" and "end".
+
+        Features are normalised over all queries and documents, and scores per query over documents, as on a split. A
+        single document has nothing to be compared with: its scores are None, and the cost (0 = identical, 1 = nothing
+        alike) is all there is.
+        """
+        frames = standardized([*queries, *documents])
+        queries, documents = frames[: len(queries)], frames[len(queries) :]
+        costs, starts, ends = best_matches(queries, documents)
+        scores = self._normalised(costs, queries)
+        return [
+            [
+                {
+                    "score": round(float(scores[query, document]), 6) if len(documents) > 1 else None,
+                    "cost": round(float(costs[query, document]), 6),
+                    "start": round(int(starts[query, document]) * frame_seconds, 3),
+                    "end": round(int(ends[query, document]) * frame_seconds, 3),
+                }
+                for query in range(len(queries))
+            ]
+            for document in range(len(documents))
+        ]
 
 
 def standardized(features: Sequence[Tensor]) -> list[Tensor]:

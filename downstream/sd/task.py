@@ -17,7 +17,7 @@ from speechssl.downstream.sd.head import LstmHead
 from speechssl.errors import UserError
 from speechssl.interfaces import DownstreamTask, Examples, Metric
 from speechssl.losses.permutation import permutation_invariant_bce
-from speechssl.metrics.diarization import DiarizationErrors, count_errors, padded_rows
+from speechssl.metrics.diarization import DiarizationErrors, count_errors, found_speech, padded_rows, scored_segments
 from speechssl.nn.padding import lengths_to_mask
 
 HOP = 160  # samples of the frames, 10 ms, on which answers without listening are counted
@@ -70,12 +70,16 @@ class Diarization(DownstreamTask):
         self.frame_ms, self.chunk_seconds = frame_ms, chunk_seconds
         self.steps, self.batch_size, self.eval_every = steps, batch_size, eval_every
         self.lrs, self.clip_norm = tuple(lrs), clip_norm
-        self.num_speakers = max(len(speakers_of(activity)) for activity in self.dataset("train").labels["activity"])
+        self.num_speakers = self.from_train("num_speakers", self._most_speakers)
         if self.num_speakers > MOST_SPEAKERS:
             raise UserError(
                 f"diarization expects at most {MOST_SPEAKERS} speakers in a recording, found {self.num_speakers} in "
                 f"train of {corpus.name}; cut recordings into shorter ones, or leave some out"
             )
+
+    def _most_speakers(self) -> int:
+        """Return how many speakers a train recording has at most."""
+        return max(len(speakers_of(activity)) for activity in self.dataset("train").labels["activity"])
 
     def dataset(self, split: str) -> Examples:
         """Return the recordings of a split that say who speaks when."""
@@ -159,6 +163,23 @@ class Diarization(DownstreamTask):
     def metric(self, **choices: Any) -> Metric:
         """Return an empty metric; `choices` are "threshold" and "median"."""
         return DiarizationErrors(**choices)
+
+    def predictions(
+        self,
+        outputs: Tensor,
+        lengths: Tensor,
+        frame_seconds: float,
+        *,
+        threshold: float = 0.5,
+        median: int = 1,
+        **choices: Any,
+    ) -> list[dict[str, Any]]:
+        """Return "segments" in the order of time; labels "0", "1", ... are voices of one recording, not persons."""
+        probabilities = outputs.float().sigmoid()
+        valid = lengths_to_mask(lengths, outputs.shape[1])
+        speech = found_speech(probabilities, valid, threshold, median)
+        rows = zip(speech.cpu(), probabilities.cpu(), lengths.tolist(), strict=True)
+        return [{"segments": scored_segments(found[:n], values[:n], frame_seconds)} for found, values, n in rows]
 
     def tune(self, metric: Metric) -> dict[str, Any]:
         """Return the threshold and the median filter with the lowest error rate on dev."""

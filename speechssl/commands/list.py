@@ -23,12 +23,15 @@ def run_plain(arguments: list[str]) -> None:
         print(f"{kind}:")
         for name, text in sections[kind]():
             print(f"  {name:<22} {text}")
+        if kind == "upstreams":
+            print("  * trained weights come with the package")
 
 
 def upstreams() -> list[tuple[str, str]]:
     rows = []
     for family in registry.names("upstream"):
-        sizes = ", ".join(registry.sizes("upstream", family))
+        bundled = registry.bundled(family)
+        sizes = ", ".join(f"{size}{'*' * (size in bundled)}" for size in registry.sizes("upstream", family))
         rows.append((family, f"{registry.summary('upstream', family)} [{sizes}]"))
     return rows
 

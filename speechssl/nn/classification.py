@@ -13,6 +13,7 @@ from speechssl.interfaces import DownstreamTask, Examples
 from speechssl.nn.pooling import check_pooling
 from speechssl.nn.utterance_head import UtteranceHead
 
+DECIMALS = 6  # of scores that are written
 IMBALANCED = 2.0  # classes are drawn evenly where the largest has more than this many times the smallest's utterances
 
 
@@ -61,7 +62,7 @@ class UtteranceClassification(DownstreamTask):
         self.projection_size, self.pooling = projection_size, check_pooling(pooling)
         self.steps, self.batch_size, self.eval_every = steps, batch_size, eval_every
         self.lrs, self.clip_norm = tuple(lrs), clip_norm
-        self.classes = self._classes()
+        self.classes = self.from_train("classes", self._classes)
         self.index = {name: number for number, name in enumerate(self.classes)}
 
     def _classes(self) -> list[str]:
@@ -144,6 +145,33 @@ class UtteranceClassification(DownstreamTask):
         """Return the mean cross entropy of logits (B, C) against labels["class"] (B,)."""
         target = torch.as_tensor(labels["class"], device=outputs.device)
         return {"loss": F.cross_entropy(outputs, target, ignore_index=-1)}
+
+    def predictions(
+        self, outputs: Tensor, lengths: Tensor, frame_seconds: float, **choices: Any
+    ) -> list[dict[str, Any]]:
+        """Return "label", its "score" and the "scores" of all classes, the highest first; they sum to 1."""
+        return [best_of(found) for found in ranked(outputs, outputs.float().softmax(dim=-1), self.classes)]
+
+
+def ranked(outputs: Tensor, probabilities: Tensor, classes: Sequence[str]) -> list[dict[str, float]]:
+    """Return {class: probability} of every utterance, in falling order of its outputs.
+
+    Args:
+        outputs, probabilities: (B, C).
+        classes: names of the C classes.
+    """
+    order = outputs.argsort(dim=-1, descending=True, stable=True)
+    values = probabilities.gather(-1, order).double()
+    return [
+        {classes[number]: round(value, DECIMALS) for number, value in zip(*row, strict=True)}
+        for row in zip(order.tolist(), values.tolist(), strict=True)
+    ]
+
+
+def best_of(scores: dict[str, float]) -> dict[str, Any]:
+    """Return {"label", "score", "scores"} of scores in falling order."""
+    label = next(iter(scores))
+    return {"label": label, "score": scores[label], "scores": scores}
 
 
 def multi_hot(classes: Sequence[Sequence[int]], num_classes: int) -> Tensor:

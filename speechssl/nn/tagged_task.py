@@ -10,7 +10,8 @@ from torch import Tensor
 from speechssl.errors import UserError
 from speechssl.nn.ctc_decode import greedy
 from speechssl.nn.ctc_task import RecurrentCtcTask
-from speechssl.nn.tagged_text import BLANK, UNKNOWN, TaggedAlphabet, tagged
+from speechssl.nn.ctc_times import Spoken, confidence, segment
+from speechssl.nn.tagged_text import BLANK, SPECIAL, UNKNOWN, TaggedAlphabet, plain, span_places, tagged, written
 
 TEXT = "text"  # column whose words the spans count
 WHOLE = 20  # most frequent whole answers, and most frequent parts, that a constant answer is chosen from
@@ -28,14 +29,14 @@ class TaggedTextTask(RecurrentCtcTask):
             the words of a span are `text.split()[first:end]`.
     """
 
-    unknown = UNKNOWN
+    unknown, num_special = UNKNOWN, len(SPECIAL)
 
     def __init__(self, corpus: Any, *, unseen: str, **settings: Any):
         super().__init__(corpus, **settings)
         if unseen not in ("refuse", "count"):
             raise UserError(f"task.unseen expects refuse or count, found {unseen!r}")
         self.unseen = unseen
-        self.names = sorted(self.found_names("train"))
+        self.names = self.from_train("names", lambda: sorted(self.found_names("train")))
         if not self.names:
             raise UserError(
                 f"{self.kind} found no spans in the column {self.label!r} of train of {corpus.name} (language "
@@ -75,6 +76,20 @@ class TaggedTextTask(RecurrentCtcTask):
     def transcribe(self, outputs: Tensor, lengths: Tensor) -> list[list[str]]:
         """Return the symbols of scores (B, T, V) with (B,) valid frames, decoded greedily."""
         return [self.alphabet.decode(numbers) for numbers in greedy(outputs, lengths, BLANK)]
+
+    def answer(self, spoken: list[Spoken]) -> dict[str, Any]:
+        """Return "text", the same "tagged" with its spans, the "score" of its letters, and the spans as "segments".
+
+        A segment's "label" is the name of a span, its "text" the words, its times those of their letters.
+        """
+        symbols = self.alphabet.decode(one.number for one in spoken)
+        letters = [len(symbol) == 1 and symbol != " " for symbol in symbols]
+        segments = []
+        for begin, end in span_places(symbols):
+            inside = [spoken[place] for place in range(begin, end) if letters[place]]
+            segments.append(segment(symbols[begin][2:], inside, text=plain(symbols[begin:end])))
+        score = confidence([one for one, letter in zip(spoken, letters, strict=True) if letter])
+        return {"text": plain(symbols), "tagged": written(symbols), "score": score, "segments": segments}
 
     def check(self) -> None:
         """Raise UserError also for names of spans that train lacks."""

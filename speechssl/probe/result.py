@@ -19,6 +19,7 @@ from speechssl.probe.rows import PREDICTIONS, RESULTS, summarise, write_lines
 from speechssl.train.checkpoint import export_upstream, on_cpu, write_tensors
 
 FORMAT = 2  # of a row, part of its settings digest; and of a head's export/config.json
+KEPT = ("upstream_sha256", "config", "corpus", "view", "fold", "lr", "best_step", "choices")  # of a row, with its head
 SPEED = ("num_workers", "save_every")  # settings of fine-tuning that change no result
 
 
@@ -165,18 +166,44 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def write_outcome(outcome: Outcome, folder: Path, row: dict[str, Any], classes: list[str] | None) -> None:
+def meaning(task: BenchmarkTask, trained: Any) -> dict[str, Any]:
+    """Return what it takes, beside tensors, to use a head without its corpus.
+
+    "classes" are the names of the head's outputs, "facts" what the task took from train, "statistics" the corpus mean
+    and std that a frozen upstream took, if it did.
+
+    Args:
+        task: that was trained.
+        trained: a `speechssl.probe.modes.Trained`.
+    """
+    cache = getattr(trained, "cache", None)
+    upstream: Upstream | None = None if cache is None else cache.upstream
+    found: dict[str, Any] = {
+        "classes": getattr(task, "classes", None) or getattr(task, "symbols", None),
+        "facts": getattr(task, "facts", {}),
+    }
+    if upstream is not None and upstream.corpus_statistics is not None:
+        found["statistics"] = [values.flatten().tolist() for values in upstream.corpus_statistics]
+    return found
+
+
+def write_outcome(outcome: Outcome, folder: Path, row: dict[str, Any], meaning: dict[str, Any]) -> None:
     """Write the predictions on test, and what was tested to `export/`.
 
     A head on frozen features is `model.safetensors` and `config.json`. A fine-tuned upstream is an exported folder that
     `load_upstream` reads, with its head as `head.safetensors` and `head.json` beside it; where its family has a place
-    for that head, the exported model has it as its classifier too.
+    for that head, the exported model has it as its classifier too. Of a task that trains nothing there is `config.json`
+    alone. `speechssl.deploy.trained` reads all of them.
     """
     write_lines(folder / PREDICTIONS, outcome.scored.records)
-    if outcome.head is None:
-        return
     frozen, export = outcome.upstream is None, folder / "export"
-    about = {name: row[name] for name in ("upstream_sha256", "config", "lr", "best_step")} | {"classes": classes}
+    about = {name: row[name] for name in KEPT} | meaning
+    place = Path(row["config"]["upstream"])
+    if frozen and place.exists():
+        about["upstream_path"] = str(place.resolve())
+    if outcome.head is None:
+        write_json(export / "config.json", {"format": FORMAT, **about, "layer": outcome.notes["layer"]})
+        return
     if outcome.upstream is not None:
         training = {name: row[name] for name in ("task", "protocol", "corpus", "view", "fold", "seed", "settings")}
         export_upstream(_with_head(outcome.upstream, outcome.head), export, training=training | about)

@@ -174,8 +174,7 @@ class Bench:
         made = trained.run(outcome.Place(folder, row["seed"], row["settings"], row["config"]))
         result.complete_row(row, piece.task, made, self.machine)
         row |= {"representation": self.measures.of(trained), "reproduce": result.reproduction(self.run_dir, row)}
-        names = getattr(piece.task, "classes", None) or getattr(piece.task, "symbols", None)  # of the head's outputs
-        result.write_outcome(made, folder, row, names)
+        result.write_outcome(made, folder, row, result.meaning(piece.task, trained))
         row["seconds"] = round(time.monotonic() - started, 2)
         self.results.add(row)
         _clear(folder)

@@ -103,10 +103,14 @@ def _read(source: str, family: str) -> dict[str, Tensor]:
     """Return the tensors of a source under the names of the pretraining task's state dict."""
     if Path(source).is_dir():
         return _read_folder(Path(source), family)
+    bundled = registry.bundled(family)
+    if source in (f"{family}/{size}" for size in bundled):
+        return _read_folder(bundled[source.partition("/")[2]], family)
     prefix, colon, file = source.partition(":")
     if not colon:
+        there = "".join(f", {family}/{size}" for size in bundled)
         raise UserError(
-            f"init_from={source} does not exist; expected a run directory, an exported folder or family:FILE"
+            f"init_from={source} does not exist; expected a run directory, an exported folder, family:FILE{there}"
         )
     if prefix != family:
         registry.folder("upstream", prefix)

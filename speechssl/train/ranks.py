@@ -5,6 +5,7 @@ gradients are summed once per optimizer step (`gradients.py`), so that micro-bat
 be empty on one rank.
 """
 
+import atexit
 import logging
 import os
 from collections.abc import Iterable
@@ -53,9 +54,18 @@ def start_fabric(accelerator: str, devices: int | str, precision: str) -> Fabric
         precision=precision,
     )
     fabric.launch()
+    if distributed.is_initialized():
+        atexit.unregister(_leave)
+        atexit.register(_leave)
     if not fabric.is_global_zero:
         logging.getLogger("speechssl").setLevel(logging.WARNING)  # one rank tells what goes on
     return fabric
+
+
+def _leave() -> None:
+    """End the process group before the interpreter ends: its threads, left running, can abort the process."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def check_precision(precision: str) -> None:

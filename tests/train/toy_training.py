@@ -1,5 +1,6 @@
 """A tiny objective and stream for tests of the loop; also a program for tests to kill."""
 
+import atexit
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from speechssl.interfaces import PretrainTask
 from speechssl.train.checkpoint import write_tensors
@@ -139,6 +140,11 @@ def compare(out: Path, accumulate: int) -> None:
         torch.save(states, out / "states.pt")
 
 
+def note_end(out: Path) -> None:
+    """Write down whether this rank still is in a process group when all else has ended."""
+    (out / f"end-{os.environ['RANK']}").write_text(str(distributed.is_initialized()))
+
+
 def export(task: PretrainTask, run_dir: Path) -> None:
     write_tensors(run_dir / "model.safetensors", task.state_dict())
 
@@ -161,6 +167,7 @@ def main() -> None:
     torch.set_num_threads(1)
     run_dir = Path(sys.argv[1])
     if "RANKS" in sys.argv:
+        atexit.register(note_end, run_dir)  # runs after what is registered later
         compare(run_dir, accumulate=1)
         return
     stream = Killer(int(sys.argv[3]), signal.Signals[f"SIG{sys.argv[2]}"]) if len(sys.argv) > 2 else ToyStream()

@@ -1,0 +1,1 @@
+"""Trained models put to use: predictions, exported programs, conversions and model cards."""
