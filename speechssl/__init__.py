@@ -7,7 +7,16 @@ from typing import Any
 
 from speechssl.version import __version__
 
-__all__ = ["__version__", "list_tasks", "list_upstreams", "load_tokenizer", "load_upstream"]
+__all__ = [
+    "__version__",
+    "from_pretrained",
+    "list_tasks",
+    "list_upstreams",
+    "load_tokenizer",
+    "load_upstream",
+    "push_to_hub",
+    "save_pretrained",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +28,8 @@ def __getattr__(name: str) -> Any:
         from speechssl import tokenizer_hub
 
         return tokenizer_hub.load_tokenizer
+    if name in ("from_pretrained", "push_to_hub", "save_pretrained"):
+        from speechssl.bridges import repository
+
+        return getattr(repository, name)
     raise AttributeError(f"module 'speechssl' has no attribute {name!r}")

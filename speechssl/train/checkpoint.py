@@ -22,6 +22,7 @@ from speechssl.train.settings import plain
 from speechssl.version import __version__
 
 LOGGER = logging.getLogger(__name__)
+MODEL_TYPE = "speechssl"  # by which transformers knows our models
 FORMAT = 1  # of checkpoint.json and of an exported folder's config.json
 UPSTREAM_PREFIX = "upstream."  # of the exported model's tensors in a pretraining task's state dict
 
@@ -102,6 +103,18 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return load_torch(folder / "state.pt"), description["settings"]
 
 
+def description(upstream: Upstream) -> dict[str, Any]:
+    """Return what config.json says for transformers and other readers, beside what rebuilds the model."""
+    return {
+        "model_type": MODEL_TYPE,
+        "architectures": ["SpeechsslModel"],
+        "hidden_size": upstream.hidden_size,
+        "num_hidden_layers": upstream.num_layers,
+        "sampling_rate": upstream.sample_rate,  # Hz
+        "downsample_rate": upstream.downsample_rate,  # samples per frame
+    }
+
+
 def export_upstream(
     upstream: Upstream,
     folder: str | Path,
@@ -121,7 +134,7 @@ def export_upstream(
     """
     folder = Path(folder)
     state = on_cpu(upstream.state_dict())
-    description = {
+    content = description(upstream) | {
         "format": FORMAT,
         "family": upstream.family,
         "config": plain(upstream.config),
@@ -133,9 +146,9 @@ def export_upstream(
     if task is not None:
         head = {k: v for k, v in task.state_dict().items() if not k.startswith(UPSTREAM_PREFIX)}
         if head:
-            description["task"] = plain(task_arguments or {})
-            description["pretraining_sha256"] = write_tensors(folder / "pretraining.safetensors", on_cpu(head))
-    write_json(folder / "config.json", description)
+            content["task"] = plain(task_arguments or {})
+            content["pretraining_sha256"] = write_tensors(folder / "pretraining.safetensors", on_cpu(head))
+    write_json(folder / "config.json", content)
     return folder
 
 
@@ -150,7 +163,7 @@ def export_tokenizer(tokenizer: Tokenizer, folder: str | Path, training: dict[st
         training: a summary of how the tokenizer was made, for config.json.
     """
     folder, upstream = Path(folder), getattr(tokenizer, "upstream", None)
-    description = {
+    content = {
         "format": FORMAT,
         "family": tokenizer.family,
         "tokenizer": {
@@ -160,11 +173,11 @@ def export_tokenizer(tokenizer: Tokenizer, folder: str | Path, training: dict[st
         },
     }
     if isinstance(upstream, Upstream):
-        description["config"] = plain(upstream.config)
-        description["weights_sha256"] = write_tensors(folder / "model.safetensors", on_cpu(upstream.state_dict()))
+        content["config"] = plain(upstream.config)
+        content["weights_sha256"] = write_tensors(folder / "model.safetensors", on_cpu(upstream.state_dict()))
     parameters = sum(p.numel() for p in tokenizer.parameters())
-    description |= {"parameters": parameters, "version": __version__, "training": training or {}}
-    write_json(folder / "config.json", description)
+    content |= {"parameters": parameters, "version": __version__, "training": training or {}}
+    write_json(folder / "config.json", content)
     return folder
 
 

@@ -20,16 +20,15 @@ import random
 import re
 import sys
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import torch
 
 from speechssl.errors import UserError
+from speechssl.stand_ins import MISSING, quiet_log, replaced, torchaudio_names
 
 logger = logging.getLogger(__name__)
 
-MISSING = object()
 PLAIN = re.compile(r"[\d\s.,()\[\]+*-]*|self[\w.\[\]]*|torchaudio\.compliance\.kaldi\.(fbank|mfcc|spectrogram)")
 REFUSE, PERMIT = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
@@ -59,26 +58,9 @@ def surroundings(trust: bool) -> Iterator[None]:
             stack.enter_context(plain_expressions())
         stack.enter_context(untouched_generators())
         printed = stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        stack.enter_context(quiet_log())
+        stack.enter_context(quiet_log("s3prl"))
         yield
     logger.debug("s3prl printed: %s", printed.getvalue())
-
-
-@contextlib.contextmanager
-def torchaudio_names() -> Iterator[None]:
-    """Give torchaudio what it lacks of its old names, and take it away again."""
-    import torchaudio
-
-    effects = ModuleType("torchaudio.sox_effects")
-    effects.apply_effects_tensor = effects.apply_effects_file = _no_effects
-    lacking = {"set_audio_backend": lambda backend: None, "sox_effects": effects}
-    lacking = {name: value for name, value in lacking.items() if not hasattr(torchaudio, name)}
-    with contextlib.ExitStack() as stack:
-        for name, value in lacking.items():
-            stack.enter_context(replaced(vars(torchaudio), name, value))
-        if "sox_effects" in lacking:
-            stack.enter_context(replaced(sys.modules, effects.__name__, effects))
-        yield
 
 
 @contextlib.contextmanager
@@ -100,17 +82,6 @@ def plain_expressions() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replaced(place: Any, key: str, value: Any) -> Iterator[None]:
-    """Let a mapping have another value, or with MISSING none, within the block."""
-    before = place.get(key, MISSING)
-    _put(place, key, value)
-    try:
-        yield
-    finally:
-        _put(place, key, before)
-
-
-@contextlib.contextmanager
 def untouched_generators() -> Iterator[None]:
     """Let weights that are not in a checkpoint be the same every time, and leave the global generators as they are."""
     state = random.getstate()
@@ -120,26 +91,3 @@ def untouched_generators() -> Iterator[None]:
             yield
         finally:
             random.setstate(state)
-
-
-@contextlib.contextmanager
-def quiet_log() -> Iterator[None]:
-    """Leave only errors of s3prl in the log: every import of its hub warns of packages that nobody asked for."""
-    log = logging.getLogger("s3prl")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-
-
-def _put(place: Any, key: str, value: Any) -> None:
-    if value is MISSING:
-        place.pop(key, None)
-    else:
-        place[key] = value
-
-
-def _no_effects(*arguments: Any, **settings: Any) -> None:
-    raise RuntimeError("this torchaudio has no sox effects any more, and s3prl asks for one")
