@@ -28,6 +28,8 @@ OPTIONAL = {  # package: (extra, what it is for)
     "s3prl": ("s3prl", "parity tests and s3prl upstreams"),
     "transformers": ("hf", "models of Hugging Face"),
     "flashlight-text": ("lm", "speech recognition with a language model"),
+    "onnxscript": ("export", "writing ONNX models"),
+    "onnxruntime": ("export", "checking and quantising exported models"),
     "espeakng-loader": ("demo", "the synthetic corpus, and `speechssl demo`"),
     "pytest": ("test", "the test suite"),
     "ruff": ("test", "the style checks"),

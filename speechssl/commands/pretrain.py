@@ -1,7 +1,7 @@
 """Pretrain a family on unlabelled audio; the same command continues an interrupted run.
 
 `run_dir` receives checkpoints, metrics.jsonl, TensorBoard, pictures and, in the end, `export/`, which
-`load_upstream(run_dir)` reads. SIGTERM saves a checkpoint and ends with status 143. Several devices:
+`load_upstream(run_dir)` reads, with a model card. SIGTERM saves a checkpoint and ends with status 143. Several devices:
 `torchrun --nproc_per_node=2 -m speechssl.commands.main pretrain ...`.
 """
 
@@ -16,6 +16,7 @@ def run(cfg: DictConfig) -> None:
     """Build model, objective and data, and train."""
     from speechssl.configs import arguments
     from speechssl.data.several import open_corpora
+    from speechssl.deploy.card import write_cards
     from speechssl.lineage import load_teacher, open_left
     from speechssl.train.pretraining import Pretraining
     from speechssl.train.stages import build_stages, run_stages
@@ -47,3 +48,4 @@ def run(cfg: DictConfig) -> None:
         config=config,
         data_fingerprint=corpus.fingerprint,
     )
+    write_cards(cfg.run_dir, corpus)

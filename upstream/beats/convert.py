@@ -333,5 +333,6 @@ def _published_state(upstream: Beats) -> dict[str, Tensor]:
 
 
 def _save(cfg: dict[str, Any], state: dict[str, Tensor], path: str | Path) -> None:
-    with atomic_path(path) as temporary:
-        torch.save({"cfg": cfg, "model": {name: t.contiguous().clone() for name, t in state.items()}}, temporary)
+    content = {"cfg": cfg, "model": {name: tensor.contiguous().clone() for name, tensor in state.items()}}
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)  # given a path, it would write the name of the temporary file into the archive

@@ -5,6 +5,10 @@ configuration: sizes are read from the tensors. Pretrained ones hold the input s
 predictors; fine-tuned ones a classifier, and a position table for another grid whose shape the file does not tell. Two
 1000-class heads, left over from images, are dropped. The reader is strict where the original is not: a missing, extra
 or wrong-shaped tensor is an error that names it.
+
+The files do not tell mean and std of the spectrogram, every reader takes AudioSet's: for a model that has others,
+`write` folds the difference into the patch embedding and the generator. The discriminator's scores cannot be kept
+that way, only their scale.
 """
 
 import re
@@ -18,7 +22,7 @@ from speechssl.errors import UserError
 from speechssl.files import atomic_path, load_torch
 from speechssl.upstream.ssast.model import Ssast
 from speechssl.upstream.ssast.pretrain import SsastPretraining
-from speechssl.upstream.ssast.spectrogram import AUDIOSET
+from speechssl.upstream.ssast.spectrogram import AUDIOSET, STD_FACTOR
 
 PREFIX = "module."
 DEAD = re.compile(r"v\.head(_dist)?\.(weight|bias)")
@@ -91,6 +95,7 @@ def write(upstream: Ssast, path: str | Path, task: SsastPretraining | None = Non
     the objective is given.
     """
     own = {name: tensor.detach().cpu() for name, tensor in upstream.state_dict().items()}
+    own |= _embedding(own)
     fine_tuned = upstream.classifier is not None
     state = {old: own[new] for old, new in _names(upstream.num_layers, fine_tuned)}
     for name, token in zip(("v.cls_token", "v.dist_token"), own["class_tokens"], strict=False):
@@ -104,9 +109,37 @@ def write(upstream: Ssast, path: str | Path, task: SsastPretraining | None = Non
         for old, new in PREDICTORS.items():
             predictor = getattr(task, new)
             if predictor is not None:
-                state |= {f"{old}.{name}": tensor.detach().cpu() for name, tensor in predictor.state_dict().items()}
-    with atomic_path(path) as temporary:
-        torch.save({PREFIX + name: tensor.contiguous().clone() for name, tensor in state.items()}, temporary)
+                state |= {f"{old}.{name}": tensor for name, tensor in _predictor(new, predictor, own).items()}
+    content = {PREFIX + name: tensor.contiguous().clone() for name, tensor in state.items()}
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)  # given a path, it would write the name of the temporary file into the archive
+
+
+def _change(own: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return a and b of (cell as the model wants it) = a * (cell as AudioSet's mean and std make it) + b."""
+    mean, std = own["spectrogram.mean"].double(), own["spectrogram.std"].double()
+    given = [float(torch.tensor(number)) for number in AUDIOSET]
+    if float(std) <= 0 or [float(mean), float(std)] == given:  # none at all: it has not seen a corpus yet
+        return torch.ones(()), torch.zeros(())
+    return given[1] / std, (given[0] - mean) / (STD_FACTOR * std)
+
+
+def _embedding(own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the patch embedding for cells normalised with AudioSet's mean and std."""
+    factor, offset = _change(own)
+    weight, bias = own["embedding.weight"], own["embedding.bias"]
+    shift = offset * weight.double().sum(dim=(1, 2, 3))
+    return {"embedding.weight": (weight * factor).float(), "embedding.bias": (bias + shift).float()}
+
+
+def _predictor(name: str, predictor: torch.nn.Module, own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a predictor for cells normalised with AudioSet's mean and std."""
+    factor, offset = _change(own)
+    state = {key: tensor.detach().cpu() for key, tensor in predictor.state_dict().items()}
+    weight, bias = state["2.weight"], state["2.bias"]
+    if name == "generator":
+        factor, bias = 1 / factor, bias - offset
+    return state | {"2.weight": (weight * factor).float(), "2.bias": (bias * factor).float()}
 
 
 def _state(content: Any, path: str | Path) -> dict[str, Tensor]:

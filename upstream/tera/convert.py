@@ -88,8 +88,8 @@ def write(upstream: Tera, path: str | Path, task: TeraPretraining | None = None)
     }
     if task is not None:
         content["SpecHead"] = head_to_published(upstream, task.head)
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)  # given a path, it would write the name of the temporary file into the archive
 
 
 def _settings(content: dict[str, Any], path: str | Path) -> dict[str, Any]:
