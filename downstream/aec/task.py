@@ -126,7 +126,9 @@ class AudioEventClassification(UtteranceClassification):
         if not self.multi_label:
             return super().predictions(outputs, lengths, frame_seconds)
         found = ranked(outputs, outputs.float().sigmoid(), self.classes)
-        return [{"labels": [n for n, value in scores.items() if value > threshold], "scores": scores} for scores in found]
+        return [
+            {"labels": [n for n, value in scores.items() if value > threshold], "scores": scores} for scores in found
+        ]
 
     def chance(self) -> float | None:
         """Return the accuracy of the most frequent event of train, or the mAP of equal scores for all clips."""

@@ -1,11 +1,16 @@
-"""Recognised characters as text and as words with times."""
+"""Recognised characters as text and as words with times, and the language model where it still is."""
 
+import logging
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from speechssl.downstream.asr.dataset import SEPARATOR
+from speechssl.downstream.asr.beam_search import BeamOptions, BeamSearch
+from speechssl.downstream.asr.dataset import SEPARATOR, Alphabet
+from speechssl.errors import UserError
 from speechssl.nn.ctc_times import Spoken, confidence, segment
+
+logger = logging.getLogger(__name__)
 
 
 def spoken_text(spoken: Sequence[Spoken], symbols: Sequence[str]) -> dict[str, Any]:
@@ -22,3 +27,12 @@ def spoken_text(spoken: Sequence[Spoken], symbols: Sequence[str]) -> dict[str, A
         "score": confidence([letter for word in words for letter in word]),
         "segments": segments,
     }
+
+
+def search_if_there(lm: str | None, lexicon: str | None, beam: BeamOptions, alphabet: Alphabet) -> BeamSearch | None:
+    """Return the search with a language model (see `BeamSearch`); None, and a warning, where its files are gone."""
+    try:
+        return BeamSearch(str(lm), str(lexicon), beam, alphabet)
+    except UserError as error:
+        logger.warning("answers come without the language model: %s", error)
+        return None

@@ -5,7 +5,6 @@ Differs from the published runs: channel masks are as wide as there, but the fro
 in which an utterance is encoded by itself, not among its batch mates.
 """
 
-import logging
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
@@ -13,7 +12,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from speechssl.data.cuts import Corpus
-from speechssl.downstream.asr.answers import spoken_text
+from speechssl.downstream.asr.answers import search_if_there, spoken_text
 from speechssl.downstream.asr.beam_search import BeamOptions, BeamSearch, check_model, read_spellings
 from speechssl.downstream.asr.dataset import ALPHABETS, BLANK, SPECIAL, UNKNOWN, Alphabet, letters_of
 from speechssl.downstream.asr.scoring import WithLanguageModel
@@ -24,8 +23,6 @@ from speechssl.metrics.error_rate import ErrorRates
 from speechssl.nn.ctc_task import RecurrentCtcTask
 from speechssl.nn.ctc_times import Spoken
 from speechssl.nn.text import upper_words
-
-logger = logging.getLogger(__name__)
 
 
 class SpeechRecognition(RecurrentCtcTask):
@@ -162,9 +159,4 @@ class SpeechRecognition(RecurrentCtcTask):
 
     @cached_property
     def _search(self) -> BeamSearch | None:
-        """The search with the language model; None, and a warning, where its files are gone."""
-        try:
-            return BeamSearch(self.lm, self.lexicon, self.beam, self.alphabet)
-        except UserError as error:
-            logger.warning("answers come without the language model: %s", error)
-            return None
+        return search_if_there(self.lm, self.lexicon, self.beam, self.alphabet)

@@ -63,23 +63,50 @@ class TrainedTask:
         """Seconds between two frames of the upstream's features."""
         return self.upstream.downsample_rate / self.upstream.sample_rate
 
+    def to(self, device: str) -> "TrainedTask":
+        """Move the model to a device, "cpu" or "cuda:1", in place; return self.
+
+        Raises:
+            UserError: no such device.
+        """
+        try:
+            torch.empty(0, device=device)
+            (self.upstream if self.model is None else self.model).to(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"device={device} cannot be used ({reason}); use cpu, or see speechssl doctor") from error
+        return self
+
     @torch.no_grad()
     def predict(self, waveforms: Sequence[Tensor]) -> list[dict[str, Any]]:
         """Return what `DownstreamTask.predictions` says of each of these 1-D waveforms."""
         if self.model is None or not isinstance(self.task, DownstreamTask):
             raise UserError(f"task {self.task.name} trains nothing and answers no single recording")
-        device = next((p.device for p in self.model.state_dict().values()), torch.device("cpu"))
-        padded, lengths = self.upstream.checked(list(waveforms))
-        outputs, valid = self.model(padded.to(device), lengths.to(device))
+        outputs, valid = self.model(*self._batch(self.model, waveforms))
         return self.task.predictions(outputs, valid, self.frame_seconds, **self.choices)
+
+    @torch.no_grad()
+    def features(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        """Return the frames (T, D) of each of these 1-D waveforms in the hidden state that dev chose.
+
+        For tasks that train nothing.
+        """
+        states, frames = self.upstream(*self._batch(self.upstream, waveforms))
+        rows = zip(states[self.about["layer"]], frames.tolist(), strict=True)
+        return [row[:count].float() for row, count in rows]
+
+    def _batch(self, model: nn.Module, waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        device = next((values.device for values in model.state_dict().values()), torch.device("cpu"))
+        padded, lengths = self.upstream.checked(list(waveforms))
+        return padded.to(device), lengths.to(device)
 
 
 def load_trained(run: str | Path, upstream: str | None = None) -> TrainedTask:
     """Return what a downstream run directory holds.
 
     Args:
-        run: the folder of one result, its `export/`, a benchmark's run directory with a single result, or
-            `RUN_DIR/results.jsonl:KEY` (see `speechssl.probe.reproduce.find_row`).
+        run: the folder of one result, its `export/`, a folder with a single result (of a benchmark, or of one of its
+            tasks), or `RUN_DIR/results.jsonl:KEY` (see `speechssl.probe.reproduce.find_row`).
         upstream: where the frozen upstream is now, as a name for `load_upstream`; None = where it was.
 
     Raises:
@@ -107,22 +134,30 @@ def export_of(run: str | Path) -> Path:
         row = find_row(str(run))
         path = Path(str(run).rpartition(":")[0]).parent / row["run"]
     for folder in (path, path / "export"):
-        if (folder / "head.json").is_file() or _is_head(folder / "config.json"):
+        if (folder / "head.json").is_file() or _is_head(folder):
             return folder
-    if (path / RESULTS).is_file():
-        found = [path / row["run"] for row in read_lines(path / RESULTS)]
-        usable = [folder for folder in found if (folder / "export").is_dir()]
-        if len(usable) == 1:
-            return export_of(usable[0])
+    usable = [folder for folder in _results_in(path) if (folder / "export").is_dir()]
+    if len(usable) == 1:
+        return export_of(usable[0])
+    if usable:
         names = ", ".join(map(str, usable[:4])) + (", ..." if len(usable) > 4 else "")
-        raise UserError(f"{path} has {len(usable)} results that can be used; choose one as run=: {names or 'none'}")
+        raise UserError(f"{path} has {len(usable)} results that can be used; choose one as run=: {names}")
     raise UserError(
-        f"{run} holds no result of a benchmark; expected the folder of one, such as RUN_DIR/UPSTREAM/TASK/NAME, or "
+        f"{run} holds no result of a benchmark; expected the folder of one, such as RUN_DIR/UPSTREAM/TASK, or "
         "RUN_DIR/results.jsonl:KEY"
     )
 
 
-def _is_head(path: Path) -> bool:
+def _results_in(path: Path) -> list[Path]:
+    """Return the folders of the results in a benchmark's run directory, or in that of one of its tasks."""
+    if (path / RESULTS).is_file():
+        return [path / row["run"] for row in read_lines(path / RESULTS)]
+    found = sorted(place.parent for place in path.glob("*/export"))
+    return [folder for folder in found if (folder / "export" / "head.json").is_file() or _is_head(folder / "export")]
+
+
+def _is_head(export: Path) -> bool:
+    path = export / "config.json"
     return path.is_file() and "upstream_sha256" in read_json(path)
 
 
@@ -145,24 +180,25 @@ def _task(about: dict[str, Any]) -> BenchmarkTask:
 def _frozen_upstream(about: dict[str, Any], folder: Path, given: str | None) -> Upstream:
     """Return the upstream that a head was trained on."""
     config = about["config"]
-    settings = config.get("settings", {})
-    names = [given] if given else [config["upstream"], about.get("upstream_path", "")]
-    if not given and "upstream_path" in about:
-        names.reverse()  # where it lay, whatever the working directory is now
-    for name in dict.fromkeys(filter(None, names)):
-        if name == about.get("upstream_path") and not Path(name).exists():
-            continue
-        upstream = load_upstream(name, **settings)
-        if "statistics" in about:
-            upstream.set_statistics(*(torch.tensor(values) for values in about["statistics"]))
-        digest = weights_sha256(upstream)
-        if digest == about["upstream_sha256"]:
-            return upstream
+    # A path is where it lay, whatever the working directory is now.
+    name = given or about.get("upstream_path") or config["upstream"]
+    try:
+        upstream = load_upstream(name, **config.get("settings", {}))
+    except UserError as error:
+        if given:
+            raise
+        raise UserError(
+            f"the upstream {name} of {folder} cannot be loaded any more ({error}); say where it is now: upstream=NAME"
+        ) from error
+    if "statistics" in about:
+        upstream.set_statistics(*(torch.tensor(values, dtype=torch.float64) for values in about["statistics"]))
+    digest = weights_sha256(upstream)
+    if digest != about["upstream_sha256"]:
         raise UserError(
             f"{folder} was trained on an upstream with the digest {about['upstream_sha256'][:16]}, {name} has "
             f"{digest[:16]}; say where the right one is: upstream=NAME"
         )
-    raise UserError(f"the upstream {config['upstream']} of {folder} is gone; say where it is now: upstream=NAME")
+    return upstream
 
 
 def _frozen(about: dict[str, Any], folder: Path, task: DownstreamTask, upstream: Upstream) -> FrozenModel:

@@ -30,6 +30,11 @@ def median_filter(speech: Tensor, frames: int) -> Tensor:
     return ((total[..., last] - total[..., first]) > frames // 2).transpose(-1, -2)
 
 
+def found_speech(probabilities: Tensor, valid: Tensor, threshold: float, median: int) -> Tensor:
+    """Return bool (B, T, K): where probabilities (B, T, K) of valid frames (B, T) mean speech, after the filter."""
+    return median_filter((probabilities > threshold) & valid[..., None], median)
+
+
 def best_assignment(pairs: Tensor) -> Tensor:
     """Return the largest sum (...) of one entry per row and column of (..., K, K)."""
     count = pairs.shape[-1]
@@ -150,6 +155,23 @@ def segments(speech: Tensor, seconds: float) -> list[list[Any]]:
     ends = (padded.diff(dim=-1) == -1).nonzero(as_tuple=True)[1]
     rows = zip(outputs.tolist(), begins.tolist(), ends.tolist(), strict=True)
     return [[str(output), round(begin * seconds, 3), round(end * seconds, 3)] for output, begin, end in rows]
+
+
+def scored_segments(speech: Tensor, probabilities: Tensor, seconds: float) -> list[dict[str, Any]]:
+    """Return {"label", "start", "end", "score"} of all stretches of speech (T, K), in the order of time.
+
+    Args:
+        speech: bool.
+        probabilities: (T, K), whose mean over a stretch is its score.
+        seconds: of a frame.
+    """
+    total = F.pad(probabilities.double().cumsum(dim=0), (0, 0, 1, 0))  # (1 + T, K)
+    found = []
+    for output, start, end in segments(speech, seconds):
+        first, last, column = round(start / seconds), round(end / seconds), int(output)
+        score = round(float(total[last, column] - total[first, column]) / (last - first), 6)
+        found.append({"label": output, "start": start, "end": end, "score": score})
+    return sorted(found, key=lambda one: (one["start"], one["label"]))
 
 
 def padded_rows(rows: Sequence[Tensor], size: int) -> Tensor:

@@ -122,6 +122,12 @@ class TrialErrors:
             "trials_left_out": float(len(self._trials) - len(trials)),
         }
 
+    def threshold(self) -> float | None:
+        """Return the score where both errors are as frequent; None where there are not both kinds of trials."""
+        trials, scored = self._score()
+        both = len({same for *_, same in trials}) == 2 and np.isfinite(scored.thresholds).all()
+        return scored.threshold() if both else None
+
     @property
     def cells(self) -> int:
         """What a bootstrap's resample costs."""

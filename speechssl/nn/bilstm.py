@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from speechssl.nn.lstm import one_way
 from speechssl.nn.padding import lengths_to_mask
 
 
@@ -35,9 +36,7 @@ class BidirectionalLstm(nn.LSTM):
 
     def _direction(self, x: Tensor, layer: int, suffix: str) -> Tensor:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        weights = [getattr(self, f"{name}_l{layer}{suffix}") for name in names]
-        state = x.new_zeros(1, x.shape[0], self.hidden_size)
-        return torch.lstm(x, (state, state), weights, True, 1, 0.0, self.training, False, True)[0]
+        return one_way(x, [getattr(self, f"{name}_l{layer}{suffix}") for name in names], self.training)
 
 
 def reverse(x: Tensor, lengths: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from speechssl.errors import UserError
 from speechssl.interfaces import DownstreamTask, Examples
 from speechssl.nn.ctc_head import CtcHead
+from speechssl.nn.ctc_times import Spoken, confidence, segment, timed
 from speechssl.nn.spec_augment import SpecAugment
 
 SAMPLES_PER_MS = 16
@@ -35,6 +36,7 @@ class CtcTask(DownstreamTask):
 
     kind: ClassVar[str]  # what the task is, for messages
     unknown: ClassVar[int]  # index of the symbol that stands for all others
+    num_special: ClassVar[int]  # symbols, the first ones, that are no part of an answer; number 0 is the blank
     symbols: Sequence[str]  # V, the blank included, in the order of the outputs
     mode = "min"
 
@@ -95,6 +97,27 @@ class CtcTask(DownstreamTask):
     def stack(self, downsample_rate: int) -> int:
         """Return how many frames of so many samples are joined."""
         return 1 if self.frame_ms is None else max(1, int(self.frame_ms * SAMPLES_PER_MS // downsample_rate))
+
+    def predictions(
+        self, outputs: Tensor, lengths: Tensor, frame_seconds: float, **choices: Any
+    ) -> list[dict[str, Any]]:
+        """Return what was said: "text", its "score", and "segments" with times.
+
+        Args:
+            outputs: (B, T', V).
+            lengths: (B,) valid ones.
+            frame_seconds: between two frames of the features, before any are joined.
+            choices: none are needed.
+        """
+        joined = self.stack(round(frame_seconds * 1000 * SAMPLES_PER_MS))
+        found = timed(outputs, lengths, 0, frame_seconds * joined)
+        return [self.answer([one for one in spoken if one.number >= self.num_special]) for spoken in found]
+
+    def answer(self, spoken: list[Spoken]) -> dict[str, Any]:
+        """Return the answer of an utterance's symbols: here each of them is a segment, and blanks part the text."""
+        segments = [segment(self.symbols[one.number], [one]) for one in spoken]
+        text = " ".join(one["label"] for one in segments)
+        return {"text": text, "score": confidence(spoken), "segments": segments}
 
     def check(self) -> None:
         """Raise UserError for a split without references, or for an alphabet that is not that of the text."""

@@ -66,7 +66,12 @@ def tagged(text: str, spans: Sequence[Sequence]) -> list[str]:
 
 
 def spans_of(symbols: Sequence[str]) -> list[Span]:
-    """Return the spans of symbols in the order of their beginnings.
+    """Return the spans of symbols in the order of their beginnings."""
+    return [(symbols[begin][2:], plain(symbols[begin:end])) for begin, end in span_places(symbols)]
+
+
+def span_places(symbols: Sequence[str]) -> list[tuple[int, int]]:
+    """Return where spans begin and end, the places of their markers.
 
     A span reaches from a `B-name` to the next `E-name`; what is marked within it is not read again, and markers without
     partner, as well as spans without words, are passed over.
@@ -75,7 +80,7 @@ def spans_of(symbols: Sequence[str]) -> list[Span]:
     while place < len(symbols):
         end = _end(symbols, place)
         if end is not None:
-            found.append((symbols[place][2:], plain(symbols[place:end])))
+            found.append((place, end))
         place = place + 1 if end is None else end + 1
     return found
 

@@ -69,7 +69,9 @@ class XVector(nn.Module):
 
 def repeat_short(x: Tensor, lengths: Tensor, shortest: int) -> tuple[Tensor, Tensor]:
     """Repeat rows of (B, T, D) with fewer valid frames than `shortest` from their beginning until they have as many."""
-    x = F.pad(x, (0, 0, 0, max(0, shortest - x.shape[1])))
+    # An exported program has room for the shortest always: what is added is in no valid frame.
+    room = shortest if torch.compiler.is_exporting() else max(0, shortest - x.shape[1])
+    x = F.pad(x, (0, 0, 0, room))
     position = torch.arange(shortest, device=x.device).expand(x.shape[0], -1)
     short = lengths[:, None] < shortest
     index = torch.where(short, position % lengths.clamp(min=1)[:, None], position)

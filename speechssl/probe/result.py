@@ -198,9 +198,8 @@ def write_outcome(outcome: Outcome, folder: Path, row: dict[str, Any], meaning: 
     write_lines(folder / PREDICTIONS, outcome.scored.records)
     frozen, export = outcome.upstream is None, folder / "export"
     about = {name: row[name] for name in KEPT} | meaning
-    place = Path(row["config"]["upstream"])
-    if frozen and place.exists():
-        about["upstream_path"] = str(place.resolve())
+    if frozen and (place := _from_anywhere(row["config"]["upstream"])):
+        about["upstream_path"] = place
     if outcome.head is None:
         write_json(export / "config.json", {"format": FORMAT, **about, "layer": outcome.notes["layer"]})
         return
@@ -209,6 +208,15 @@ def write_outcome(outcome: Outcome, folder: Path, row: dict[str, Any], meaning: 
         export_upstream(_with_head(outcome.upstream, outcome.head), export, training=training | about)
     write_tensors(export / ("model.safetensors" if frozen else "head.safetensors"), on_cpu(outcome.head.state_dict()))
     write_json(export / ("config.json" if frozen else "head.json"), {"format": FORMAT, **about})
+
+
+def _from_anywhere(name: str) -> str:
+    """Return the name of an upstream with its path, or that of a file in it, made absolute; "" without either."""
+    if Path(name).exists():
+        return str(Path(name).resolve())
+    parts = name.split(":")
+    found = [str(Path(part).resolve()) if Path(part).is_file() else part for part in parts]
+    return ":".join(found) if found != parts else ""
 
 
 def _with_head(upstream: Upstream, head: Head) -> Upstream:
