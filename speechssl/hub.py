@@ -156,7 +156,11 @@ def take_statistics(upstream: Upstream, corpus: Corpus) -> bool:
 
 
 def _is_registered(name: str) -> bool:
-    return re.split("[/@]", name)[0] in registry.names("upstream")
+    """Tell whether a name begins with a family; a folder that happens to, such as "tera/stages", is none of its sizes."""
+    family, _, size = name.partition("@")[0].partition("/")
+    if family not in registry.names("upstream"):
+        return False
+    return not size or size in registry.sizes("upstream", family) or not Path(name).is_dir()
 
 
 def family_needs_weights(name: str) -> bool:
@@ -173,6 +177,7 @@ def bundled_folder(name: str) -> Path:
         raise UserError(
             f"no trained weights of {family}/{size} are bundled{there}; give a run directory or FAMILY:FILE, pretrain "
             f"with `speechssl pretrain upstream={family}/{size}`, or say {family}/{size}@random for an untrained one"
+            + (f"; for the folder {name} say ./{name}" if Path(name).is_dir() else "")
         )
     return found[size]
 

@@ -16,8 +16,9 @@ def open_left(folder: Path) -> Upstream | Tokenizer | StoredLabels:
     """Return what a stage left in its folder: labels, a tokenizer or an encoder."""
     if (folder / LABELS).is_dir():
         return StoredLabels(folder / LABELS)
-    description = read_json(folder / "export" / "config.json")
-    return load_tokenizer(str(folder / "export")) if "tokenizer" in description else load_upstream(str(folder))
+    export = folder.resolve() / "export"  # a relative path may read like a family's name
+    description = read_json(export / "config.json")
+    return load_tokenizer(str(export)) if "tokenizer" in description else load_upstream(str(export))
 
 
 def load_teacher(name: str, family: str) -> Parent:

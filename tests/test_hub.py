@@ -9,6 +9,7 @@ import torch
 import speechssl
 from speechssl.errors import UserError
 from speechssl.hub import load_upstream, weights_sha256
+from speechssl.lineage import open_left
 from speechssl.testing import largest_difference
 from speechssl.train.checkpoint import export_upstream
 
@@ -125,3 +126,14 @@ def test_lists_padding_and_single_waveforms_agree() -> None:
     b = upstream(padded, torch.tensor([16000, 12000]))
     assert a.lengths.tolist() == b.lengths.tolist() == [101, 76]
     assert all(torch.equal(x, y) for x, y in zip(a.hidden_states, b.hidden_states, strict=True))
+
+
+def test_a_run_directory_may_be_called_like_a_family(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(exported.parent)
+    exported.rename("tera")
+    original = load_upstream("tera/debug@random3", normalization="utterance")
+    for name in ("tera/export", "./tera", "tera:tera"):
+        assert largest_difference(original, load_upstream(name)) == 0
+    assert largest_difference(original, open_left(Path("tera"))) == 0
+    with pytest.raises(UserError, match=r"for the folder tera say \./tera"):
+        load_upstream("tera")

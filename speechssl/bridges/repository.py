@@ -14,15 +14,18 @@ from typing import Any
 
 import huggingface_hub
 from huggingface_hub import utils
+from torch import Tensor
 
 from speechssl import hub, registry
 from speechssl.deploy.card import CARD, write_card
 from speechssl.errors import UserError
-from speechssl.files import make_folder, read_json, write_json
+from speechssl.files import load_safetensors, make_folder, read_json, write_json
 from speechssl.interfaces import Upstream
-from speechssl.train.checkpoint import MODEL_TYPE, description, export_upstream
+from speechssl.train.checkpoint import MODEL_TYPE, description, export_upstream, write_tensors
 
 NETWORK = (OSError, *utils.HfHubHTTPError.__bases__)  # with the errors of whichever HTTP library the Hub's client uses
+DTYPES = ("float32", "float16")  # of stored tensors
+HASHED = {"model.safetensors": "weights_sha256", "pretraining.safetensors": "pretraining_sha256"}  # in config.json
 FILES = ["config.json", "preprocessor_config.json", "*.safetensors", CARD]  # of a repository; all others stay away
 
 
@@ -66,18 +69,21 @@ def fetch(name: str | Path, revision: str | None = None, **options: Any) -> Path
     return folder
 
 
-def save_pretrained(upstream: Upstream | str | Path, folder: str | Path) -> Path:
+def save_pretrained(upstream: Upstream | str | Path, folder: str | Path, dtype: str = "float32") -> Path:
     """Write an encoder as a folder that is ready to be a repository, and return it.
 
     Args:
         upstream: an encoder, a run directory or an exported folder. Of the latter two the card, the prediction heads
             and what config.json says of the training come along.
         folder: where to write; files of the same name are replaced. `load_upstream` and transformers read it.
+        dtype: "float16" stores matrices in half the space; they are float32 again when they are loaded.
 
     Raises:
         UserError: nothing exported there, a model of another library, or a folder that cannot be written.
     """
-    target = Path(folder)
+    if dtype not in DTYPES:
+        raise UserError(f"dtype expects {' or '.join(DTYPES)}, found {dtype!r}")
+    target, source = Path(folder), None
     make_folder(target)
     if isinstance(upstream, Upstream):
         _check_rebuildable(upstream)
@@ -90,8 +96,11 @@ def save_pretrained(upstream: Upstream | str | Path, folder: str | Path) -> Path
     if not description(upstream).items() <= content.items():
         write_json(target / "config.json", content | description(upstream))
     write_json(target / "preprocessor_config.json", extractor_settings(upstream))
+    if dtype == "float16":
+        _halve(target)
+        (target / CARD).unlink(missing_ok=True)  # about other files
     if not (target / CARD).is_file():
-        write_card(target)
+        write_card(target, origin=source)
     return target
 
 
@@ -156,6 +165,27 @@ def _copy(source: Path, target: Path) -> None:
             stale.unlink()
         for file in source.glob(pattern):
             shutil.copyfile(file, target / file.name)
+
+
+def _halve(folder: Path) -> None:
+    """Store the matrices of an exported folder in half precision; vectors, such as norms and statistics, stay."""
+    content = read_json(folder / "config.json")
+    for name, digest in HASHED.items():
+        path = folder / name
+        if path.is_file():
+            state = load_safetensors(path)
+            content[digest] = write_tensors(path, {key: _half(tensor) for key, tensor in state.items()})
+    write_json(folder / "config.json", content | {"stored_as": "float16"})
+
+
+def _half(tensor: Tensor) -> Tensor:
+    """Return a matrix in float16; raises UserError where that cannot hold it."""
+    if not tensor.is_floating_point() or tensor.dim() < 2:
+        return tensor
+    half = tensor.half()
+    if not bool(half.isfinite().all()):
+        raise UserError(f"a tensor with values up to {float(tensor.abs().max()):.3g} does not fit float16")
+    return half
 
 
 def _check_rebuildable(upstream: Upstream) -> None:

@@ -14,4 +14,4 @@ def run(cfg: DictConfig) -> None:
     from speechssl.deploy.card import write_card
 
     start()
-    print(f"wrote {write_card(cfg.run, list(cfg.results), cfg.out, cfg.licence)}")
+    print(f"wrote {write_card(cfg.run, list(cfg.results), cfg.out, cfg.licence, origin=cfg.origin)}")

@@ -32,6 +32,7 @@ def write_card(
     out: str | Path | None = None,
     licence: str | None = None,
     corpus: Corpus | None = None,
+    origin: str | Path | None = None,
 ) -> Path:
     """Write the card of a model, and return its path.
 
@@ -42,6 +43,7 @@ def write_card(
         out: the file; None = README.md beside the weights.
         licence: of the weights, an identifier of the Hugging Face Hub such as "cc-by-4.0".
         corpus: what it was trained on, where that is open already.
+        origin: the run directory that tells of the training, where `run` is a copy of what it exported.
 
     Raises:
         UserError: nothing exported there, or `results` without a row about it.
@@ -51,7 +53,8 @@ def write_card(
         folder, text = result_card(path, licence)
     else:
         folder = export_folder(path)
-        text = model_card(Facts(folder, corpus), results, licence)
+        source = None if origin is None else export_folder(Path(origin))
+        text = model_card(Facts(folder, corpus, source), results, licence)
     out = folder / CARD if out is None else Path(out)
     write_text(out, text)
     return out

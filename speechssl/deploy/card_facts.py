@@ -24,10 +24,12 @@ class Facts:
     Attributes:
         folder: with `config.json`.
         opened: the corpus, where the caller has it open already.
+        origin: the exported folder that this one is a copy of, as in half precision; None = it is the first itself.
     """
 
     folder: Path
     opened: Corpus | None = None
+    origin: Path | None = None
     description: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -36,9 +38,10 @@ class Facts:
     @cached_property
     def run_dir(self) -> Path | None:
         """The run directory (or stage) that exported it; None for a folder on its own."""
-        own = self.folder.resolve().name == "export"
+        first = self.folder if self.origin is None else self.origin
         marks = ("config.yaml", "metrics.jsonl", "stage.json", "settings.json")
-        return self.folder.parent if own and any((self.folder.parent / mark).is_file() for mark in marks) else None
+        own = first.resolve().name == "export" and any((first.parent / mark).is_file() for mark in marks)
+        return first.parent if own else None
 
     @cached_property
     def stages(self) -> list[dict[str, Any]]:

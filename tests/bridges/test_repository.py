@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from speechssl import testing
 from speechssl.bridges import repository
 from speechssl.errors import UserError
-from speechssl.files import read_json, sha256, write_json
+from speechssl.files import load_safetensors, read_json, sha256, write_json
 from speechssl.hub import load_upstream, weights_sha256
 
 WAVEFORMS = testing.speech_like([8000, 5000])
@@ -46,6 +46,31 @@ def test_what_lies_in_a_saved_folder(run_dir: Path, tmp_path: Path) -> None:
     assert card.startswith("---\nlibrary_name:")
     for file in ("config.json", "model.safetensors"):  # the card is about the files as they lie there
         assert sha256(folder / file) in card
+
+
+def test_half_precision_is_of_matrices_only(run_directories: dict[str, Path], tmp_path: Path) -> None:
+    for family, run in run_directories.items():
+        upstream, folder = load_upstream(str(run)), repository.save_pretrained(run, tmp_path / family, "float16")
+        stored = load_safetensors(folder / "model.safetensors")
+        for name, tensor in upstream.state_dict().items():
+            kept = tensor.dim() < 2 or not tensor.is_floating_point()
+            assert torch.equal(stored[name], tensor if kept else tensor.half()), name
+        again = load_upstream(str(folder))
+        assert {tensor.dtype for tensor in again.state_dict().values()} <= {torch.float32, torch.int64}
+        for ours, theirs in zip(again(WAVEFORMS).hidden_states, upstream(WAVEFORMS).hidden_states, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-2, rtol=1e-2)
+        content = read_json(folder / "config.json")
+        assert content["weights_sha256"] == sha256(folder / "model.safetensors")
+        assert sha256(folder / "model.safetensors") in (folder / "README.md").read_text()
+
+
+def test_what_half_precision_cannot_hold_is_refused(run_dir: Path, tmp_path: Path) -> None:
+    upstream = load_upstream(str(run_dir))
+    next(p for p in upstream.parameters() if p.dim() == 2)[0, 0] = 1e6
+    with pytest.raises(UserError, match=r"values up to 1e\+06 does not fit float16"):
+        repository.save_pretrained(upstream, tmp_path / "out", "float16")
+    with pytest.raises(UserError, match="dtype expects float32 or float16, found 'half'"):
+        repository.save_pretrained(upstream, tmp_path / "out", "half")
 
 
 def test_a_baseline_is_a_model_too(tmp_path: Path) -> None:

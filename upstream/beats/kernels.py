@@ -45,6 +45,9 @@ def attend(
         mixed = _flex(query, key, value, gates, bias, keys)
         if mixed is not None:
             return mixed
+    if torch.compiler.is_exporting():  # one block of unknown length
+        gate, mask = (None if gates is None else gates[..., None]), (None if keys is None else keys[:, None, None])
+        return fused(query, key, value, gate, bias.block(slice(None), slice(None), slice(None)), mask, dropout)
     plain = query.device.type == "cpu" and (learns or bool(dropout) or query.dtype != torch.float32)
     function = product_softmax_product if plain else fused
 
@@ -67,7 +70,7 @@ def fused(
     query: Tensor, key: Tensor, value: Tensor, gate: Tensor | None, bias: Tensor, keys: Tensor | None, dropout: float
 ) -> Tensor:
     """Attend with PyTorch's kernels: bias (1 or B, H, m, n), gate (B, H, m, 1), keys (B, 1, 1, n)."""
-    mask = bias.expand(len(query), -1, -1, -1) if gate is None else gate * bias
+    mask = bias.expand(query.shape[0], -1, -1, -1) if gate is None else gate * bias
     if keys is not None:
         mask = mask.masked_fill(~keys, float("-inf"))
     return F.scaled_dot_product_attention(query, key, value, mask.to(query.dtype), dropout)

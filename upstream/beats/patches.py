@@ -43,6 +43,8 @@ def picture(spectrogram: Spectrogram, waveforms: Tensor, lengths: Tensor, rule: 
         raise UserError(f"unknown mask_rule {rule!r}; known: {', '.join(RULES)}{nearest(rule, RULES)}")
     if rule == "exact":
         cells, frames = spectrogram(waveforms, lengths)
+        if torch.compiler.is_exporting():
+            cells = _longest(cells, frames)
         return Picture(cells, frames, whole_columns(cells, frames))
     # The published code reads the silence behind a clip as well, and takes some of it for audio.
     samples = waveforms.shape[1]
@@ -50,3 +52,10 @@ def picture(spectrogram: Spectrogram, waveforms: Tensor, lengths: Tensor, rule: 
     cells, frames = spectrogram(waveforms * inside, torch.full_like(lengths, samples))
     size = BANDS * (cells.shape[1] // PATCH)
     return Picture(cells, frames, official_valid(lengths, samples, cells.shape[1], size))
+
+
+def _longest(cells: Tensor, frames: Tensor) -> Tensor:
+    """Return the whole columns of the longest clip: a length read from data, which no guard can tie to one batch."""
+    columns = (frames // PATCH).max().item()
+    torch._check(columns >= 1)
+    return cells.index_select(1, torch.arange(PATCH * columns, device=cells.device))

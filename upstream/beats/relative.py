@@ -64,8 +64,10 @@ class Bias:
     def __init__(self, offsets: Tensor, places: Tensor | None = None):
         self.offsets, self.places = offsets.contiguous(), places
         B, n = (1, self.size) if places is None else places.shape
-        # Made here for all layers where it is small; that of long recordings is made block by block.
-        self._whole = self._make(slice(None), slice(None), slice(0, n)) if B * len(offsets) * n * n <= KEPT else None
+        # Made here for all layers where it is small; that of long recordings is made block by block. An exported
+        # program has one form for all lengths.
+        small = torch.compiler.is_exporting() or B * len(offsets) * n * n <= KEPT
+        self._whole = self._make(slice(None), slice(None), slice(0, n)) if small else None
 
     @property
     def size(self) -> int:
@@ -80,6 +82,9 @@ class Bias:
 
     def _make(self, clips: slice, heads: slice, rows: slice) -> Tensor:
         N, offsets = self.size, self.offsets[heads]
+        if self.places is None and torch.compiler.is_exporting():  # windows of a length known at run time only
+            index = torch.arange(N, device=offsets.device)
+            return offsets[:, index - index[:, None] + (N - 1)][None]
         if self.places is None:  # the row of query i is the window of N offsets that starts at N - 1 - i
             return offsets[:, N - rows.stop : 2 * N - 1 - rows.start].unfold(1, N, 1).flip(1)[None]
         places = self.places[clips]

@@ -17,7 +17,7 @@ from speechssl.errors import UserError, nearest
 from speechssl.interfaces import Features, Upstream
 from speechssl.nn.patches import count, fold_rows, to_patches
 from speechssl.nn.transformer import PreNormLayer
-from speechssl.upstream.ssast import pieces, positions, superb
+from speechssl.upstream.ssast import pieces, positions, superb, traced
 from speechssl.upstream.ssast.spectrogram import AUDIOSET, Spectrogram
 
 HOP = 160  # samples, 10 ms at 16 kHz
@@ -187,7 +187,7 @@ class Ssast(Upstream):
             keys: (B, N) bool, True where a patch may be attended to; None is all. Class tokens always may.
         """
         first = (self.class_tokens + self.class_positions).to(tokens.dtype)
-        x = torch.cat([first.expand(len(tokens), -1, -1), tokens], dim=1)
+        x = torch.cat([first.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         if keys is not None:
             keys = F.pad(keys, (len(first), 0), value=True)
         hidden_states = [x]
@@ -237,6 +237,8 @@ class Ssast(Upstream):
     def _grids(self, spectrogram: Tensor, frames: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         """Return hidden states (B, R, K, D), final class tokens (B, class tokens, D) and valid columns (B,)."""
         columns = self.num_columns(frames).clamp(min=1)
+        if torch.compiler.is_exporting():
+            return *self._traced_grids(spectrogram, columns), columns
         if self.spectrogram.target_frames is not None:  # known without looking at the device
             counts = [max(1, count(spectrogram.shape[1], *self._along_time))] * len(frames)
         else:
@@ -249,6 +251,20 @@ class Ssast(Upstream):
         shape, most = cells.shape, max(counts)
         grids = [pieces.join(state[:, first:].reshape(shape), parts, most) for state in states]
         return grids, pieces.average(states[-1][:, :first], parts), columns
+
+    def _traced_grids(self, spectrogram: Tensor, columns: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the first two of `_grids`, computed without a look at single lengths."""
+        most = columns.max().item()
+        torch._check(most >= 1)
+        inside = torch.arange((most - 1) * self.stride[1] + self.patch[1], device=columns.device)
+        cuts = traced.layout(columns, self.longest)
+        cells = traced.gather(self.embed(spectrogram.index_select(1, inside)), cuts)
+        steps = (self.stride[0] / self.patch[0], self.stride[1] / self.patch[1])
+        tokens = cells + traced.positions(self.positions, cuts, self.rows, self.position_mode, steps)
+        states = self.transform(tokens.flatten(1, 2), traced.keys(cuts, self.rows))
+        first = len(self.class_tokens)
+        grids = [traced.join(state[:, first:].reshape(cells.shape), cuts, most) for state in states]
+        return grids, traced.average(states[-1][:, :first], cuts)
 
     @property
     def _along_time(self) -> tuple[int, int]:

@@ -85,6 +85,6 @@ class Spectrogram(nn.Module):
             if self.target_frames is None:
                 return cells.masked_fill(~inside[..., None], 0.0), frames
             fill = zero if self.pad_before_norm else 0.0
-            cells = cells.masked_fill(~inside[..., None], fill)[:, : self.target_frames]
-            cells = F.pad(cells, (0, 0, 0, self.target_frames - cells.shape[1]), value=fill)
+            cells = F.pad(cells.masked_fill(~inside[..., None], fill), (0, 0, 0, self.target_frames), value=fill)
+            cells = cells[:, : self.target_frames]
             return cells, torch.full_like(frames, self.target_frames)
