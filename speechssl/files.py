@@ -14,6 +14,8 @@ from typing import Any
 from speechssl.errors import UserError
 
 STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # what the user can do something about
+UMASK = os.umask(0)  # of this process; it can only be asked for by setting it
+os.umask(UMASK)
 LEFTOVER = 3600.0  # seconds
 NUMPY_FULL = "Not enough free space"  # numpy says so, and gives no number
 
@@ -42,6 +44,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
+        os.chmod(temporary, 0o666 & ~UMASK)  # some libraries write files that nobody else may read
         os.replace(temporary, path)
     except OSError as error:
         if is_storage(error):

@@ -19,6 +19,7 @@ from speechssl.files import (
     sha256,
     write_json,
 )
+from speechssl.train.checkpoint import write_tensors
 
 
 class Malicious:
@@ -123,3 +124,9 @@ def test_digests(tmp_path: Path) -> None:
     assert digest({"a": 1}) != digest({"a": 2})
     (tmp_path / "x").write_bytes(b"abc")
     assert sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_an_exported_model_can_be_read_by_whom_other_files_can(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    write_tensors(tmp_path / "model.safetensors", {"a": torch.zeros(2)})
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
