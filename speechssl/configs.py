@@ -36,6 +36,8 @@ OPEN_NODES = (
     "settings",
 )  # constructor arguments: checked against the signature, not the YAML
 PLAIN_WITH_EQUALS = r"[^\s'\"\[\]{}(),\\]*=[^\s'\"\[\]{}(),\\]*"
+NAMES = ("run", "inputs", "against", "out", "upstream", "data", "source", "run_dir", "init_from", "cache")
+NUMBER = r"[\d._e+-]*\d[\d._e+-]*"
 SWITCHES = {"finetuning": "finetune"}  # group: the key that switches it on
 PRESETS = {  # verb: folder of its presets in a family's, and the groups that they may set
     "benchmark": ("finetune", ("finetuning", "settings", "task")),
@@ -198,9 +200,13 @@ def _groups(verb: str, overrides: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _quoted(text: str) -> str:
-    """Quote a plain value with a "=" in it, where Hydra's grammar would stop: folders of results have such names."""
+    """Quote a plain value with a "=" in it, where Hydra's grammar would stop: folders of results have such names.
+
+    A folder may also be called 1089: keys of files and folders take numbers as they are written.
+    """
     key, _, value = text.partition("=")
-    return f'{key}="{value}"' if re.fullmatch(PLAIN_WITH_EQUALS, value) else text
+    number = key in NAMES and re.fullmatch(NUMBER, value)
+    return f'{key}="{value}"' if number or re.fullmatch(PLAIN_WITH_EQUALS, value) else text
 
 
 def trainable() -> list[str]:

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from speechssl import hub, registry
 from speechssl.deploy.card import CARD, write_card
+from speechssl.deploy.record import RECORD
+from speechssl.deploy.staging import TENSORS
 from speechssl.errors import UserError
 from speechssl.files import load_safetensors, make_folder, read_json, write_json
 from speechssl.interfaces import Upstream
@@ -26,7 +28,13 @@ from speechssl.train.checkpoint import MODEL_TYPE, description, export_upstream,
 NETWORK = (OSError, *utils.HfHubHTTPError.__bases__)  # with the errors of whichever HTTP library the Hub's client uses
 DTYPES = ("float32", "float16")  # of stored tensors
 HASHED = {"model.safetensors": "weights_sha256", "pretraining.safetensors": "pretraining_sha256"}  # in config.json
-FILES = ["config.json", "preprocessor_config.json", "*.safetensors", CARD]  # of a repository; all others stay away
+FILES = [
+    "config.json",
+    "preprocessor_config.json",
+    "*.safetensors",
+    CARD,
+    RECORD,
+]  # of a repository; all others stay away
 
 
 def from_pretrained(
@@ -43,7 +51,7 @@ def from_pretrained(
     Raises:
         UserError: no such repository, no network and not in the cache, or a model that is not ours or damaged.
     """
-    return hub.load_upstream(str(fetch(name, revision, token=token)), **settings)
+    return hub.load_upstream(str(fetch(name, revision, token=token).resolve()), **settings)
 
 
 def fetch(name: str | Path, revision: str | None = None, **options: Any) -> Path:
@@ -73,9 +81,10 @@ def save_pretrained(upstream: Upstream | str | Path, folder: str | Path, dtype: 
     """Write an encoder as a folder that is ready to be a repository, and return it.
 
     Args:
-        upstream: an encoder, a run directory or an exported folder. Of the latter two the card, the prediction heads
-            and what config.json says of the training come along.
-        folder: where to write; files of the same name are replaced. `load_upstream` and transformers read it.
+        upstream: an encoder, a run directory or an exported folder, or any other name that `load_upstream` takes. Of
+            folders the card, the prediction heads and what config.json says of the training come along.
+        folder: where to write; what an exported folder consists of is replaced. `load_upstream` and transformers read
+            it.
         dtype: "float16" stores matrices in half the space; they are float32 again when they are loaded.
 
     Raises:
@@ -84,13 +93,18 @@ def save_pretrained(upstream: Upstream | str | Path, folder: str | Path, dtype: 
     if dtype not in DTYPES:
         raise UserError(f"dtype expects {' or '.join(DTYPES)}, found {dtype!r}")
     target, source = Path(folder), None
+    if not isinstance(upstream, Upstream) and not Path(upstream).is_dir():
+        upstream = hub.load_upstream(str(upstream))
     make_folder(target)
     if isinstance(upstream, Upstream):
         _check_rebuildable(upstream)
+        _clear(target)
         export_upstream(upstream, target)
-        (target / CARD).unlink(missing_ok=True)  # of another model
     else:
-        source, upstream = hub.export_folder(Path(upstream)), hub.load_upstream(str(upstream))
+        source = hub.export_folder(Path(upstream)).resolve()  # a relative path may read like a family's name
+        upstream = hub.load_upstream(str(source))
+        if dtype != "float32" and source == target.resolve():
+            raise UserError(f"{folder} is the model itself, which {dtype} would make coarser; give another folder")
         _copy(source, target)
     content = read_json(target / "config.json")
     if not description(upstream).items() <= content.items():
@@ -98,7 +112,8 @@ def save_pretrained(upstream: Upstream | str | Path, folder: str | Path, dtype: 
     write_json(target / "preprocessor_config.json", extractor_settings(upstream))
     if dtype == "float16":
         _halve(target)
-        (target / CARD).unlink(missing_ok=True)  # about other files
+        for name in (CARD, RECORD):  # about other files
+            (target / name).unlink(missing_ok=True)
     if not (target / CARD).is_file():
         write_card(target, origin=source)
     return target
@@ -160,11 +175,15 @@ def extractor_settings(upstream: Upstream) -> dict[str, Any]:
 def _copy(source: Path, target: Path) -> None:
     if source.resolve() == target.resolve():
         return
-    for pattern in FILES:
-        for stale in target.glob(pattern):
-            stale.unlink()
-        for file in source.glob(pattern):
-            shutil.copyfile(file, target / file.name)
+    _clear(target)
+    for file in (one for pattern in FILES for one in source.glob(pattern)):
+        shutil.copyfile(file, target / file.name)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an older model left in a folder; other files stay."""
+    for name in ("config.json", "preprocessor_config.json", CARD, RECORD, *TENSORS):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _halve(folder: Path) -> None:

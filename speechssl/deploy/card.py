@@ -12,10 +12,11 @@ import torch
 from speechssl import registry
 from speechssl.data.cuts import Corpus
 from speechssl.deploy.card_facts import Facts
-from speechssl.deploy.card_result import is_result, result_card
+from speechssl.deploy.card_result import result_card
 from speechssl.deploy.card_rows import matching_rows
-from speechssl.deploy.card_text import code, document, facts, fenced, files, number, section, table
+from speechssl.deploy.card_text import code, document, escaped, facts, fenced, files, number, section, table
 from speechssl.deploy.card_training import training_parts
+from speechssl.deploy.trained import is_result
 from speechssl.errors import UserError
 from speechssl.files import read_json, sha256, write_text
 from speechssl.hub import export_folder, load_upstream, weights_sha256
@@ -46,14 +47,19 @@ def write_card(
         origin: the run directory that tells of the training, where `run` is a copy of what it exported.
 
     Raises:
-        UserError: nothing exported there, or `results` without a row about it.
+        UserError: nothing exported there, `results` without a row about it, an `origin` of another model, or a folder
+            as `out`.
     """
     path = Path(run)
+    if out is not None and Path(out).is_dir():
+        raise UserError(f"out={out} is a folder; give the file to write, such as {Path(out) / CARD}")
+    if is_result(path) and (results or origin is not None):
+        raise UserError(f"{run} is a result of a benchmark: results and origin are for encoders; leave them out")
     if is_result(path):
         folder, text = result_card(path, licence)
     else:
         folder = export_folder(path)
-        source = None if origin is None else export_folder(Path(origin))
+        source = None if origin is None else _origin(folder, Path(origin))
         text = model_card(Facts(folder, corpus, source), results, licence)
     out = folder / CARD if out is None else Path(out)
     write_text(out, text)
@@ -81,7 +87,7 @@ def model_card(known: Facts, results: Sequence[str | Path] = (), licence: str | 
     is_tokenizer = "tokenizer" in known.description
     if is_tokenizer and results:
         raise UserError(f"{known.folder} holds a tokenizer; benchmarks have rows about encoders")
-    upstream = None if is_tokenizer else load_upstream(str(known.folder))
+    upstream = None if is_tokenizer else load_upstream(str(known.folder.resolve()))
     kind = "tokenizer" if is_tokenizer else "encoder"
     rows = [] if upstream is None else matching_rows(results, weights_sha256(upstream), known.folder)
     parts = [
@@ -105,6 +111,19 @@ def model_card(known: Facts, results: Sequence[str | Path] = (), licence: str | 
     return document(front, f"{title} {kind}{size}", parts)
 
 
+def _origin(folder: Path, origin: Path) -> Path:
+    """Return the exported folder that `folder` is a copy of; raises UserError where it is of another model."""
+    first = export_folder(origin)
+    one, other = (read_json(place / "config.json") for place in (folder, first))
+    different = [key for key in ("family", "config", "training") if one.get(key) != other.get(key)]
+    if different:
+        raise UserError(
+            f"origin={origin} did not export what {folder} holds ({different[0]} differs in their config.json); "
+            "leave origin out, or name the run directory that did"
+        )
+    return first
+
+
 def _shape(known: Facts, upstream: Upstream | None) -> str:
     parameters = number(known.description["parameters"])
     if upstream is None:
@@ -121,6 +140,7 @@ def _shape(known: Facts, upstream: Upstream | None) -> str:
     return facts(
         {
             "parameters": parameters,
+            "stored as": "matrices in float16, all else in float32" if "stored_as" in known.description else None,
             "input": f"mono, {number(upstream.sample_rate)} Hz, float in [-1, 1]",
             "output": f"{upstream.num_layers + 1} hidden states (the input of the first layer and the output of each "
             f"of {upstream.num_layers}) of {upstream.hidden_size} channels",
@@ -132,7 +152,9 @@ def _shape(known: Facts, upstream: Upstream | None) -> str:
 
 
 def _settings(known: Facts) -> str:
-    config = known.description.get("config") or known.description["tokenizer"]["config"]
+    config = dict(known.description.get("config") or {})
+    config |= (known.description.get("tokenizer") or {}).get("config", {})
+    config.pop("upstream", None)  # of a tokenizer: the arguments of its encoder, which are there already
     shown = ", ".join(code(f"{name}={value}", cell=False) for name, value in config.items() if value is not None)
     return f"Settings: {shown}."
 
@@ -165,8 +187,10 @@ def _conversion(known: Facts) -> str:
     source = [[code(one["name"]), number(one["bytes"]), code(one["sha256"])] for one in record["source"]]
     rows = []
     for one in record["comparisons"]:
-        worst = max((state["relative"] for state in one.get("states", ())), default=None)
-        shown = f"not compared: {one['not_compared']}" if "not_compared" in one else f"{worst or 0:.1e}"
+        states = [state["relative"] for state in one.get("states", ())]
+        found = [f"labels that differ: {one['labels_differing']}"] if "labels_differing" in one else []
+        found += [f"{'hidden states: ' if found else ''}{max(states):.1e}"] if states else []
+        shown = f"not compared: {escaped(one['not_compared'])}" if "not_compared" in one else "; ".join(found)
         rows.append([code(one["against"]), shown])
     return section(
         "Where it comes from",

@@ -2,7 +2,7 @@
 
 import inspect
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ class Facts:
         """The lineage of the run up to and including this stage; empty for a run of one stage."""
         entries = self._lineage.get("stages", [])
         names = [entry["name"] for entry in entries]
-        own = self.training.get("stage") or (read_json(self.run_dir / "stage.json")["name"] if entries else None)
+        marked = self.run_dir is not None and (self.run_dir / "stage.json").is_file()
+        own = self.training.get("stage") or (read_json(self.run_dir / "stage.json")["name"] if marked else None)
         return entries[: names.index(own) + 1] if own in names else []
 
     @cached_property
@@ -91,12 +92,8 @@ class Facts:
     def size(self) -> str | None:
         """The name of the family's configuration that the model has, such as "tiny"."""
         family, config = self.description["family"], self.description.get("config", {})
-        parameters = inspect.signature(registry.module("upstream", family).UPSTREAM).parameters
-        defaults = {name: one.default for name, one in parameters.items()}
-        for size in registry.sizes("upstream", family):
-            if config == defaults | configs.load("upstream", f"{family}/{size}")[1]:
-                return size
-        return None
+        known = configurations(family, registry.folder("upstream", family))
+        return next((size for size, complete in known.items() if config == complete), None)
 
     @cached_property
     def corpora(self) -> list[Corpus]:
@@ -114,3 +111,12 @@ class Facts:
         """The languages that every one of the corpora names; empty where one names none."""
         found = [set(part.table("train").column("language")) for part in self.corpora if "train" in part.splits]
         return sorted(set().union(*found)) if found and all(None not in names for names in found) else []
+
+
+@cache
+def configurations(family: str, folder: Path) -> dict[str, dict[str, Any]]:
+    """Return {size: all constructor arguments} of a family in its folder; composed once, for it takes half a second."""
+    parameters = inspect.signature(registry.module("upstream", family).UPSTREAM).parameters
+    defaults = {name: one.default for name, one in parameters.items()}
+    sizes = registry.sizes("upstream", family)
+    return {size: defaults | configs.load("upstream", f"{family}/{size}")[1] for size in sizes}

@@ -1,5 +1,6 @@
 """The card of a benchmark's result: a task's head on frozen features, or a model fine-tuned for it."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,6 @@ from speechssl.probe.rows import RESULTS, read_lines
 
 MANY = 50  # outputs beyond which their names are not listed
 ABOVE = 4  # folders between the results of a benchmark and a run directory in it, at most
-
-
-def is_result(run: Path) -> bool:
-    """Tell whether a path names a result of a benchmark, and not a pretrained model."""
-    if f"{RESULTS}:" in str(run) or (run / RESULTS).is_file():
-        return True
-    return any(
-        (folder / "head.json").is_file()
-        or ((folder / "config.json").is_file() and "upstream_sha256" in read_json(folder / "config.json"))
-        for folder in (run, run / "export")
-    )
 
 
 def result_card(run: Path, licence: str | None = None) -> tuple[Path, str]:
@@ -74,7 +64,7 @@ def _what(row: dict[str, Any], about: dict[str, Any], whole: bool) -> str:
     return facts(
         {
             "task": code(row["config"]["task"]),
-            "upstream": code(_name(row["config"]["upstream"])),
+            "upstream": code(named(row["config"]["upstream"])),
             "upstream\\_sha256": code(row["upstream_sha256"]),
             "upstream's part": "trained along, in this folder" if whole else "frozen, not in this folder",
             "hidden states read": size,
@@ -84,9 +74,9 @@ def _what(row: dict[str, Any], about: dict[str, Any], whole: bool) -> str:
     )
 
 
-def _name(upstream: str) -> str:
+def named(upstream: str) -> str:
     """Return a name for `load_upstream` without the folders of somebody's disk."""
-    return Path(upstream).name if upstream.startswith("/") else upstream
+    return re.sub(r"(^|:)/[^:]*/", r"\1", upstream)
 
 
 def _classes(about: dict[str, Any]) -> str:

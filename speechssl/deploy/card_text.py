@@ -28,8 +28,11 @@ def number(value: Any) -> str:
 
 
 def code(value: Any, cell: bool = True) -> str:
-    """Return text in backquotes, more of them than it holds in a row; in a `cell` of a table, bars need a backslash."""
-    text = " ".join(str(value).split())
+    """Return text in backquotes, more of them than it holds in a row; in a `cell` of a table, bars need a backslash.
+
+    What is nothing but space is shown in quotation marks: Markdown would not show it.
+    """
+    text = " ".join(str(value).split()) or f'"{" " if value else ""}"'
     text = text.replace("|", "\\|") if cell else text
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     space = " " if longest else ""

@@ -5,6 +5,7 @@ be imported (a family's ORIGINAL), that code on the published file is held again
 in place: `out` appears whole, with its record, or not at all.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from speechssl.deploy import parity, record, staging
 from speechssl.deploy.card import write_card
 from speechssl.deploy.original import AGAINST, compare_original
 from speechssl.errors import UserError, nearest
-from speechssl.files import sha256, write_json
+from speechssl.files import read_json, sha256, write_json
 from speechssl.hub import export_folder, load_objective, load_upstream
 from speechssl.interfaces import Upstream
 from speechssl.testing import give_statistics
@@ -75,12 +76,21 @@ def _check(family: str, source: Path, out: Path, against: str, tolerance: float)
         raise UserError(f"out={out} is a folder; give the file to write")
     if source.is_file() and out.is_file():
         raise UserError(f"out={out} is a file; give a folder")
-    if source.is_file() and out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
+    if source.is_dir() and out.is_file() and out.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"out={out} is a file of the source; give a place outside of {source}")
+    if source.is_file() and out.is_dir() and any(out.iterdir()) and not _is_exported(out):
         raise UserError(f"out={out} holds other things than an exported model; give a new folder")
     if against not in AGAINST:
         raise UserError(f"against={against} is not one of {', '.join(AGAINST)}{nearest(str(against), AGAINST)}")
-    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not tolerance >= 0:
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
         raise UserError(f"tolerance={tolerance} expects a number, 0 or above")
+
+
+def _is_exported(folder: Path) -> bool:
+    """Tell whether a folder holds an exported model or tokenizer; other libraries call their file so, too."""
+    path = folder / "config.json"
+    content = read_json(path) if path.is_file() else {}
+    return isinstance(content, dict) and {"format", "family"} <= content.keys()
 
 
 def _upstream(family: str, source: Path, staged: Path, against: str, tolerance: float) -> dict[str, Any]:

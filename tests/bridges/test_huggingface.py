@@ -81,6 +81,17 @@ def test_outputs(run_dir: Path) -> None:
     model(batch).last_hidden_state.sum().backward()
 
 
+def test_hidden_states_can_be_asked_for_on_loading(run_dir: Path, tmp_path: Path) -> None:
+    SpeechsslModel.from_pretrained(run_dir).save_pretrained(tmp_path)
+    batch = torch.zeros(1, 8000)
+    for model in (
+        AutoModel.from_pretrained(tmp_path, output_hidden_states=True),
+        SpeechsslModel.from_pretrained(tmp_path, output_hidden_states=True),
+    ):
+        assert len(model(batch).hidden_states) == 3
+    assert AutoModel.from_pretrained(tmp_path)(batch).hidden_states is None
+
+
 def test_settings_of_the_encoder(run_directories: dict[str, Path], tmp_path: Path) -> None:
     SpeechsslModel.from_pretrained(run_directories["ssast"]).save_pretrained(tmp_path)
     wide = AutoModel.from_pretrained(tmp_path, frequency_pooling="concat")

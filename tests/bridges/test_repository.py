@@ -10,6 +10,7 @@ from huggingface_hub import constants
 
 from speechssl import testing
 from speechssl.bridges import repository
+from speechssl.deploy.conversion import convert
 from speechssl.errors import UserError
 from speechssl.files import load_safetensors, read_json, sha256, write_json
 from speechssl.hub import load_upstream, weights_sha256
@@ -76,6 +77,41 @@ def test_what_half_precision_cannot_hold_is_refused(run_dir: Path, tmp_path: Pat
 def test_a_baseline_is_a_model_too(tmp_path: Path) -> None:
     folder = repository.save_pretrained(load_upstream("fbank"), tmp_path)
     assert repository.from_pretrained(folder).hidden_size == 240
+
+
+def test_names_of_encoders_are_saved_too(tmp_path: Path) -> None:
+    assert repository.from_pretrained(repository.save_pretrained("fbank", tmp_path / "fbank")).family == "fbank"
+    with pytest.raises(UserError, match="unknown upstream 'runs/mien'"):
+        repository.save_pretrained("runs/mien", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_model_is_not_made_coarser_in_its_place(run_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_dir / "export", tmp_path / "export")
+    before = sha256(tmp_path / "export" / "model.safetensors")
+    with pytest.raises(UserError, match="is the model itself, which float16 would make coarser"):
+        repository.save_pretrained(tmp_path, tmp_path / "export", "float16")
+    assert sha256(tmp_path / "export" / "model.safetensors") == before
+
+
+def test_other_files_of_a_folder_stay(run_dir: Path, tmp_path: Path) -> None:
+    for name in ("adapter.safetensors", "pretraining.safetensors"):  # somebody's, and of an older model there
+        (tmp_path / name).write_bytes(b"x")
+    for source in (run_dir, load_upstream(str(run_dir))):
+        repository.save_pretrained(source, tmp_path)
+        assert {file.name for file in tmp_path.glob("*.safetensors")} == {"adapter.safetensors", "model.safetensors"}
+        (tmp_path / "pretraining.safetensors").write_bytes(b"x")
+
+
+def test_the_record_of_a_conversion_comes_along(run_dir: Path, tmp_path: Path) -> None:
+    convert("tera", run_dir, tmp_path / "published.ckpt", against="none")
+    convert("tera", tmp_path / "published.ckpt", tmp_path / "ours", against="none")
+    folder = repository.save_pretrained(tmp_path / "ours", tmp_path / "saved")
+    assert "`parity.json`" in (folder / "README.md").read_text()
+    assert (folder / "parity.json").is_file()
+    folder = repository.save_pretrained(tmp_path / "ours", tmp_path / "saved", "float16")  # these were not compared
+    assert "`parity.json`" not in (folder / "README.md").read_text()
+    assert not (folder / "parity.json").exists()
 
 
 def test_settings_replace_those_of_the_folder(run_directories: dict[str, Path]) -> None:

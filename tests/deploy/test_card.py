@@ -1,6 +1,7 @@
 """Cards of pretrained models: what they say is in the files, and what is in no file they do not say."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import yaml
 from speechssl import registry
 from speechssl.commands.main import dispatch
 from speechssl.data.prepare import prepare
+from speechssl.deploy import card_facts
 from speechssl.deploy.card import write_card, write_cards
+from speechssl.deploy.card_facts import Facts
 from speechssl.errors import UserError
 from speechssl.files import sha256
 from speechssl.hub import load_upstream, weights_sha256
@@ -93,6 +96,12 @@ def test_the_same_files_give_the_same_card(tera: Path, tmp_path: Path) -> None:
     assert first == again == (tera / "export" / "README.md").read_text()
 
 
+def test_sizes_are_composed_once(tera: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Facts(tera / "export").size == "debug"
+    monkeypatch.delattr(card_facts.configs, "load")
+    assert Facts(tera / "export").size == "debug"
+
+
 def test_a_card_that_somebody_made_stays(tera: Path) -> None:
     path = tera / "export" / "README.md"
     automatic = path.read_text()
@@ -121,6 +130,19 @@ def test_a_corpus_that_has_changed_is_not_described(tera: Path, tmp_path: Path) 
     text = write_card(tmp_path / "run").read_text()
     assert "| fingerprint | `0123456789abcdef` |" in text
     assert "CC0" not in text
+
+
+def test_the_origin_has_to_be_where_the_model_came_from(tera: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tera / "export", copy)
+    assert "## Losses" in write_card(copy, origin=tera).read_text()
+    description = json.loads((copy / "config.json").read_text())
+    description["training"]["step"] += 1
+    (copy / "config.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match=r"did not export what .*copy holds \(training differs"):
+        write_card(copy, origin=tera)
+    with pytest.raises(UserError, match=r"is a folder; give the file to write, such as .*README.md"):
+        write_card(copy, out=tmp_path)
 
 
 def test_rows_about_other_weights_are_not_shown(tera: Path, tmp_path: Path) -> None:
@@ -152,6 +174,14 @@ def test_every_stage_has_a_card(corpus: Path, tmp_path: Path) -> None:
     assert "load_tokenizer" in tokenizer
     assert "encoder-2" not in tokenizer, "a later stage is none of its parents"
     assert "pipeline_tag" not in front(tokenizer)
+    copy = tmp_path / "copy"  # of the model, with the lineage but without the name of its stage
+    shutil.copytree(last.parent, copy)
+    shutil.copy(run / "lineage.json", copy)
+    assert "## Stages" in write_card(copy).read_text()
+    description = json.loads((copy / "config.json").read_text())
+    del description["training"]["stage"]
+    (copy / "config.json").write_text(json.dumps(description))
+    assert "## Stages" not in write_card(copy).read_text()
 
 
 def test_ssast_and_baselines_have_cards(corpus: Path, tmp_path: Path) -> None:

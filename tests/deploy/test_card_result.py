@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from speechssl import configs
 from speechssl.data.cuts import Corpus
+from speechssl.deploy import card_result
 from speechssl.deploy.card import write_card
 from speechssl.errors import UserError
 from speechssl.files import sha256
@@ -41,6 +42,22 @@ def test_a_frozen_head(frozen: dict[str, Any]) -> None:
         assert fact in text, fact
     assert "None" not in text
     assert write_card(frozen["folder"] / "export").read_text() == text
+    with pytest.raises(UserError, match="results and origin are for encoders"):
+        write_card(frozen["folder"], origin=frozen["folder"])
+
+
+@pytest.mark.parametrize(
+    ("upstream", "shown"),
+    [
+        ("/home/me/runs/mine", "mine"),
+        ("runs/mine", "runs/mine"),
+        ("tera:/home/me/states.ckpt", "tera:states.ckpt"),
+        ("python:/home/me/code.py:Net:/data/weights.pt", "python:code.py:Net:weights.pt"),
+        ("hf:OWNER/NAME", "hf:OWNER/NAME"),
+    ],
+)
+def test_folders_of_a_disk_are_not_told(upstream: str, shown: str) -> None:
+    assert card_result.named(upstream) == shown
 
 
 def test_a_result_without_its_row(frozen: dict[str, Any], tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def test_numbers(value: object, shown: str) -> None:
 def test_code_holds_backquotes_and_bars() -> None:
     assert card_text.code("plain") == "`plain`"
     assert card_text.code("a|b", cell=False) == "`a|b`"
+    assert (card_text.code(" "), card_text.code("")) == ('`" "`', '`""`')  # the space among the symbols of asr
     assert card_text.code("a`b|c") == r"`` a`b\|c ``"
     assert card_text.fenced("a\n```\nb", "sh") == "````sh\na\n```\nb\n````"
 

@@ -195,10 +195,27 @@ def test_tokenizers_keep_labels_and_encoder(tmp_path: Path) -> None:
         assert record["comparisons"][0]["labels_differing"] == 0
         assert worst(record) == 0
     assert {one["name"] for one in back["written"]} == {"model.safetensors", "tokenizer.safetensors"}
-    assert "tokenizer" in (tmp_path / "ours" / "README.md").read_text()
+    card = (tmp_path / "ours" / "README.md").read_text()
+    assert "| `the source` | labels that differ: 0; hidden states: 0.0e+00 |" in card
+    assert "`num_codes=16`, `code_size=8`" in card
     with pytest.raises(UserError, match="tokenizers are not held against the original"):
         convert("beats", tmp_path / "a.pt", tmp_path / "other", against="original")
     assert not (tmp_path / "other").exists()
+
+
+def test_what_is_not_an_export_of_ours_stays(tmp_path: Path) -> None:
+    exported("tera", tmp_path / "export")
+    weights = tmp_path / "export" / "model.safetensors"
+    before = sha256(weights)
+    with pytest.raises(UserError, match="is a file of the source"):
+        convert("tera", tmp_path / "export", weights)
+    assert sha256(weights) == before
+    convert("tera", tmp_path / "export", tmp_path / "a.ckpt", against="none")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "config.json").write_text('{"model_type": "wav2vec2"}')
+    with pytest.raises(UserError, match="other things than an exported model"):
+        convert("tera", tmp_path / "a.ckpt", tmp_path / "theirs")
+    assert [file.name for file in (tmp_path / "theirs").iterdir()] == ["config.json"]
 
 
 def test_wrong_input_is_one_line(tmp_path: Path) -> None:
@@ -217,6 +234,7 @@ def test_wrong_input_is_one_line(tmp_path: Path) -> None:
         (("tera", "untrained", "a"), {}, "has no mean and std yet"),
         (("tera", "untrained", "a"), {"against": "orignal"}, "nearest: 'original'"),
         (("tera", "untrained", "a"), {"tolerance": math.nan}, "tolerance=nan"),
+        (("tera", "untrained", "a"), {"tolerance": math.inf}, "tolerance=inf"),
     ]
     for (family, source, out), settings, expected in cases:
         with pytest.raises(UserError, match=expected):

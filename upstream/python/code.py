@@ -19,10 +19,13 @@ import torch
 from torch import nn
 
 from speechssl.errors import UserError, nearest
+from speechssl.files import sha256
 from speechssl.interfaces import Upstream
+from speechssl.upstream.python.failures import FAILURES, LIBRARIES, told
 from speechssl.upstream.python.model import Module
 
 NAME = r"(?:(?P<file>[^:]+\.py)|(?P<module>[\w.]+)):(?P<attribute>[^\W\d]\w*)(?::(?P<rest>.+))?"
+BESIDE: list[str] = []  # modules from beside the last file that was run
 FORM = "expected python:FILE.py:NAME or python:PACKAGE.MODULE:NAME"
 
 
@@ -45,27 +48,30 @@ def load(name: str, **settings: Any) -> Upstream:
     """
     where, attribute, given = _split(name)
     settings |= given
-    with _importable(where):
+    with _importable(where), _anew(where) as beside:
         source = _source(where, name)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             made = _call(_attribute(_imported(where, source, name), attribute, name), settings, name)
-        if not isinstance(made, nn.Module):
-            raise UserError(f"python:{name} gives a {type(made).__name__}; expected a torch.nn.Module or an Upstream")
-        upstream = made.eval() if isinstance(made, Upstream) else Module(made.eval(), f"python:{name}")
+            if not isinstance(made, nn.Module):
+                kind = type(made).__name__
+                raise UserError(f"python:{name} gives a {kind}; expected a torch.nn.Module or an Upstream")
+            upstream = made.eval() if isinstance(made, Upstream) else Module(made.eval(), f"python:{name}")
     for key in ("hidden_size", "num_layers", "downsample_rate"):
         if not isinstance(getattr(upstream, key, None), int):
             raise UserError(f"python:{name} does not set {key}, which an Upstream has to (a whole number)")
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
-    upstream.config = {"name": attribute, "code": source.name, "sha256": digest, "settings": repr(settings)}
+    upstream.config = {
+        "name": attribute,
+        "code": source.name,
+        "sha256": _digest([source, *beside]),
+        "settings": repr(_content(settings)),
+    }
     return upstream
 
 
 def _split(name: str) -> tuple[str, str, dict[str, str]]:
     """Return file or module, class or function, and the setting `checkpoint` of "...:NAME:CHECKPOINT"."""
-    found = re.fullmatch(
-        r"(?:(?P<file>[^:]+\.py)|(?P<module>[\w.]+)):(?P<attribute>[^\W\d]\w*)(?::(?P<rest>.+))?", name
-    )
+    found = re.fullmatch(NAME, name)
     if found is None:
         raise UserError(f"python:{name} does not say what to use; {FORM}")
     if found["rest"] and not Path(found["rest"]).exists():
@@ -85,6 +91,53 @@ def _importable(where: str) -> Iterator[None]:
             sys.path.remove(folder)
 
 
+@contextmanager
+def _anew(where: str) -> Iterator[list[Path]]:
+    """Let the block import what lies beside a file anew, and fill a list with the files that it imported there.
+
+    Without that, the `model.py` beside one file would be taken for the `model.py` beside another.
+    """
+    imported: list[Path] = []
+    if not where.endswith(".py"):
+        yield imported
+        return
+    for name in BESIDE:
+        sys.modules.pop(name, None)
+    BESIDE.clear()
+    before = set(sys.modules)
+    try:
+        yield imported
+    finally:
+        for name in sorted(set(sys.modules) - before):
+            file = _beside(name, Path(where).resolve().parent)
+            if file:
+                BESIDE.append(name)
+                imported.append(file)
+
+
+def _beside(name: str, folder: Path) -> Path | None:
+    """Return the file of an imported module that lies in or below a folder, and in no library there."""
+    file = getattr(sys.modules[name], "__file__", None)
+    if not file or name.startswith("speechssl") or file.startswith(LIBRARIES):
+        return None
+    return Path(file) if Path(file).resolve().is_relative_to(folder) else None
+
+
+def _digest(files: list[Path]) -> str:
+    """Return a digest of the code that was run: a file's, and that of what it imports from beside it."""
+    total = hashlib.sha256(files[0].read_bytes())
+    for content in sorted({file.resolve(): file.read_bytes() for file in files[1:]}.items()):
+        total.update(hashlib.sha256(content[1]).digest())
+    return total.hexdigest()
+
+
+def _content(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with what is in a checkpoint instead of where it lies."""
+    file = settings.get("checkpoint")
+    known = isinstance(file, str | Path) and Path(file).is_file()
+    return settings | {"checkpoint": sha256(file)} if known else settings
+
+
 def _source(where: str, name: str) -> Path:
     """Return the file that `where` stands for, which is not run (packages above a module are)."""
     if where.endswith(".py"):
@@ -102,16 +155,17 @@ def _source(where: str, name: str) -> Path:
 
 def _imported(where: str, source: Path, name: str) -> ModuleType:
     """Run a file anew, under a name of its own; import a module as Python does."""
+    title = f"speechssl_python_{hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]}"
     try:
         if not where.endswith(".py"):
             return importlib.import_module(where)
-        title = f"speechssl_python_{hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]}"
         spec = importlib.util.spec_from_file_location(title, source)
         module = importlib.util.module_from_spec(spec)
         sys.modules[title] = module  # dataclasses and pickling look modules up by name
         spec.loader.exec_module(module)
-    except (ImportError, SyntaxError) as error:
-        raise UserError(f"python:{name}: {source} cannot be imported: {error}") from error
+    except FAILURES as error:
+        sys.modules.pop(title, None)
+        raise UserError(f"python:{name}: {source} cannot be imported: {told(error)}") from error
     return module
 
 
@@ -133,4 +187,7 @@ def _call(function: Any, settings: dict[str, Any], name: str) -> Any:
         inspect.signature(function).bind(**settings)
     except TypeError as error:
         raise UserError(f"python:{name} cannot be made of these settings: {error}") from error
-    return function(**settings)
+    try:
+        return function(**settings)
+    except FAILURES as error:
+        raise UserError(f"python:{name} fails: {told(error)}") from error

@@ -5,6 +5,7 @@ file holds, which leaves filter banks and windows, that no file holds, without v
 `load_upstream` reads, in safetensors.
 """
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from speechssl.files import read_json
 from speechssl.interfaces import Upstream
 
 FETCHING = ("cache_dir", "force_download", "local_files_only", "token")  # of huggingface_hub.snapshot_download
+KEPT = ("output_hidden_states",)  # in the configuration
 # What transformers or its users say, and what is so anyway: weights are safetensors, and no code is fetched.
 UNHEARD = ("_from_auto", "adapter_kwargs", "low_cpu_mem_usage", "trust_remote_code", "use_safetensors", "weights_only")
 
@@ -99,10 +101,10 @@ class SpeechsslModel(PreTrainedModel):
         Args:
             name: OWNER/NAME, or a folder.
             arguments: none.
-            config: its constructor arguments replace those beside the weights.
+            config: its constructor arguments replace those beside the weights, what else it says is kept.
             revision: branch, tag or commit of a repository.
-            settings: cache_dir, force_download, local_files_only and token as in transformers; others are
-                constructor arguments of the encoder that replace those beside the weights.
+            settings: cache_dir, force_download, local_files_only, token and output_hidden_states as in transformers;
+                others are constructor arguments of the encoder that replace those beside the weights.
 
         Raises:
             UserError: not found, not ours, damaged, or a setting that the encoder does not have.
@@ -111,10 +113,13 @@ class SpeechsslModel(PreTrainedModel):
         fetching = {key: settings.pop(key) for key in FETCHING if key in settings}
         settings = {key: value for key, value in settings.items() if key not in UNHEARD}
         folder = repository.fetch(name, None if Path(name).is_dir() else revision, **fetching)
-        given = {} if config is None else config.config
-        upstream = hub.load_upstream(str(folder), **{**given, **settings}).requires_grad_(True)
-        described = read_json(folder / "config.json") | {"family": upstream.family, "config": upstream.config}
-        return cls(SpeechsslConfig(**described), upstream).eval()
+        kept = {key: settings.pop(key) for key in KEPT if key in settings}
+        config = SpeechsslConfig(**read_json(folder / "config.json")) if config is None else copy.deepcopy(config)
+        given = {**config.config, **settings}
+        upstream = hub.load_upstream(str(folder), **given).requires_grad_(True)
+        for key, value in {**kept, "family": upstream.family, "config": upstream.config}.items():
+            setattr(config, key, value)
+        return cls(config, upstream).eval()
 
     def save_pretrained(
         self, save_directory: str | Path, *, push_to_hub: bool = False, repo_id: str | None = None, **settings: Any
