@@ -125,3 +125,9 @@ def test_a_folder_beside_the_families_is_no_group(monkeypatch: pytest.MonkeyPatc
 def test_values_may_hold_equals_signs(value: str) -> None:
     given = ["family=beats", f"source={value}", "out=plain"]
     assert configs.compose("convert", given).source == value.strip("'\"")
+
+
+@pytest.mark.parametrize("value", ["1089", "007", "1_000", "1e3", "2.50", "-"])
+def test_files_and_folders_may_be_called_like_numbers(value: str) -> None:
+    config = configs.compose("predict", [f"run={value}", f"inputs={value}", f"out={value}"])
+    assert (config.run, config.inputs, config.out) == (value, value, value)

@@ -115,7 +115,7 @@ class QueryByExample(LayerwiseTask):
         return [
             [
                 {
-                    "score": round(float(scores[query, document]), 6) if len(documents) > 1 else None,
+                    "score": round(float(scores[query, document]), 6) + 0.0 if len(documents) > 1 else None,
                     "cost": round(float(costs[query, document]), 6),
                     "start": round(int(starts[query, document]) * frame_seconds, 3),
                     "end": round(int(ends[query, document]) * frame_seconds, 3),

@@ -32,7 +32,7 @@ def upstreams() -> list[tuple[str, str]]:
     for family in registry.names("upstream"):
         bundled = registry.bundled(family)
         sizes = ", ".join(f"{size}{'*' * (size in bundled)}" for size in registry.sizes("upstream", family))
-        rows.append((family, f"{registry.summary('upstream', family)} [{sizes}]"))
+        rows.append((family, registry.summary("upstream", family) + (f" [{sizes}]" if sizes else "")))
     return rows
 
 

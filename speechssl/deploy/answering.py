@@ -12,7 +12,7 @@ from torch import Tensor
 from speechssl.data.sampler import sorted_batches
 from speechssl.data.shards import SAMPLE_RATE
 from speechssl.deploy.answers import finite
-from speechssl.deploy.pieces import Piece
+from speechssl.deploy.pieces import Piece, check_number
 from speechssl.deploy.trained import TrainedTask
 from speechssl.errors import UserError
 
@@ -41,13 +41,15 @@ class Answering:
         if max_seconds <= 0:
             raise UserError(f"max_seconds must be positive, found {max_seconds}")
         if threshold is not None:
-            self._check_threshold(trained)
+            self._check_threshold(trained, threshold)
             trained = replace(trained, choices=trained.choices | {"threshold": threshold})
         self.trained, self.key, self.top = trained, key, top
         self.max_samples = round(max_seconds * SAMPLE_RATE)
 
-    def _check_threshold(self, trained: TrainedTask) -> None:
-        if "threshold" not in signature(trained.task.predictions).parameters:
+    def _check_threshold(self, trained: TrainedTask, threshold: float) -> None:
+        check_number("threshold", threshold)
+        decides = "threshold" in signature(trained.task.predictions).parameters
+        if not decides or not getattr(trained.task, "multi_label", True):
             raise UserError(
                 f"task {trained.task.name} decides by no threshold; it is for several labels, speakers in turn (sd) "
                 "and voices that are compared (asv with against=)"
@@ -84,24 +86,31 @@ class Answering:
     def _row(self, piece: Piece, answer: dict[str, Any] | None) -> dict[str, Any]:
         row = heading(self.key, self.trained.task.name, piece)
         if answer is not None and not finite(answer):
-            return row | {"error": f"{piece.name}: the model's answer is not finite; is the audio sound?"}
-        return row | ({"error": piece.error} if answer is None else self._shown(answer, piece))
+            return row | {"error": printable(f"{piece.name}: the model's answer is not finite; is the audio sound?")}
+        return row | ({"error": printable(piece.error)} if answer is None else self._shown(answer, piece))
 
     def _shown(self, answer: dict[str, Any], piece: Piece) -> dict[str, Any]:
         answer = _topmost(answer, self.top)
         if "segments" in answer:
-            start, end = piece.start or 0.0, (piece.start or 0.0) + len(piece.samples) / SAMPLE_RATE
-            answer["segments"] = [
-                one | {name: round(min(start + one[name], end), TIMES) for name in ("start", "end")}
-                for one in answer["segments"]
-            ]
+            answer["segments"] = [within(one, piece, len(piece.samples)) for one in answer["segments"]]
         return answer
+
+
+def within(segment: dict[str, Any], piece: Piece, samples: int) -> dict[str, Any]:
+    """Return a segment with times of the recording instead of the piece; the last frame may reach beyond its end."""
+    start = piece.start or 0.0
+    end = start + samples / SAMPLE_RATE
+    return segment | {name: round(min(start + segment[name], end), TIMES) for name in ("start", "end")}
+
+
+def printable(text: str) -> str:
+    """Return what can be written: a file name need not be text."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def heading(key: str, task: str, piece: Piece) -> dict[str, Any]:
     """Return the first fields of a row: which piece it is of."""
-    name = piece.name.encode("utf-8", "backslashreplace").decode()  # a file name need not be text
-    row: dict[str, Any] = {key: name, "task": task}
+    row: dict[str, Any] = {key: printable(piece.name), "task": task}
     if piece.samples is not None:
         row["seconds"] = round(len(piece.samples) / SAMPLE_RATE, TIMES)
     if piece.start is not None and piece.end is not None:

@@ -57,8 +57,8 @@ def _cell(value: Any) -> Any:
 
 def _csv_line(cells: Sequence[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # both are quoted where they are part of a cell
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 class Standard:
@@ -68,12 +68,14 @@ class Standard:
 
     def __init__(self, lines: Lines, stream: IO[str] | None = None):
         self.lines, self.stream = lines, sys.stdout if stream is None else stream
+        if stream is None and isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # as JSON is, whatever the terminal says
         self.stream.write(lines.header())
 
     def passed(self, name: str) -> None:
         """Nothing is kept of what was answered."""
 
-    def write(self, rows: Sequence[dict[str, Any]], inputs: int, pieces: int) -> None:
+    def write(self, rows: Sequence[dict[str, Any]], inputs: int, pieces: int, partly: str = "") -> None:
         self.stream.write("".join(self.lines.line(row) for row in rows))
         self.stream.flush()
 
@@ -100,6 +102,8 @@ class AnswerFile:
         self.settings = digest(settings | {"format": lines.format, "columns": lines.columns})
         self._names = hashlib.sha256()
         make_folder(out.parent)
+        if out.is_dir():
+            raise UserError(f"out={out} is a folder; give the file to write, such as {out / 'answers'}.{lines.format}")
         if out.exists() and not overwrite:
             raise UserError(f"out={out} exists; give another place, or overwrite=true to make it anew")
         self._file = self._opened()
@@ -140,24 +144,34 @@ class AnswerFile:
         """Be told of every input that has been answered, in this run or before, to see that they are the same."""
         self._names.update(os.fsencode(name) + b"\0")
 
-    def check(self) -> None:
-        """Raise UserError where the inputs told as answered are not those of the run before."""
-        if self._expected and self._names.hexdigest() != self._expected:
+    def check(self, partly: str = "") -> None:
+        """Raise UserError where the inputs told as answered are not those of the run before.
+
+        Args:
+            partly: name of the one that was answered in part; "" where there is none.
+        """
+        if self._expected and self._digest(partly) != self._expected:
             raise UserError(f"{self.part} was begun with other inputs; go on with those, or overwrite=true")
 
-    def write(self, rows: Sequence[dict[str, Any]], inputs: int, pieces: int) -> None:
+    def _digest(self, partly: str) -> str:
+        names = self._names.copy()
+        names.update(os.fsencode(partly))
+        return names.hexdigest()
+
+    def write(self, rows: Sequence[dict[str, Any]], inputs: int, pieces: int, partly: str = "") -> None:
         """Add rows, and note how far they reach.
 
         Args:
             rows: further answers.
             inputs: that are answered whole now.
             pieces: of the next input that are answered.
+            partly: name of that input, where there are such pieces.
         """
         self._file.write("".join(self.lines.line(row) for row in rows).encode())
         self._file.flush()
         os.fsync(self._file.fileno())
         notes = {"settings": self.settings, "inputs": inputs, "pieces": pieces, "bytes": self._file.tell()}
-        write_json(self.notes, notes | {"names": self._names.hexdigest() if inputs else ""})
+        write_json(self.notes, notes | {"names": self._digest(partly)})
 
     def finish(self) -> None:
         """Put the file in its place."""

@@ -13,12 +13,12 @@ from typing import Any
 from speechssl.bridges.repository import save_pretrained
 from speechssl.deploy.card import write_card
 from speechssl.deploy.onnx_file import OPSET, require_onnx, write_onnx
-from speechssl.deploy.program import Exportable, exportable, is_result, trace
+from speechssl.deploy.program import Exportable, exportable, trace
 from speechssl.deploy.program_file import write_program
 from speechssl.deploy.quantise import KINDS, quantise_file
 from speechssl.deploy.runtime import Agreement, compare, onnx_runner, program_runner
 from speechssl.deploy.staging import place_folder, staged
-from speechssl.deploy.trained import export_of
+from speechssl.deploy.trained import export_of, is_result
 from speechssl.errors import UserError, nearest
 from speechssl.hub import load_upstream
 
@@ -121,6 +121,8 @@ def _check(format: str, out: Path, upstream: str | None, layers: Sequence[int] |
     if format == "torch" and out.suffix != ".pt2":
         raise UserError(f"torch.export programs end in .pt2, found out={out}")
     if format == "onnx":
+        if out.suffix == ".pt2":
+            raise UserError(f"out={out} is the name of a torch.export program; say format=torch, or end it in .onnx")
         require_onnx()
 
 

@@ -1,7 +1,7 @@
 """One run over recordings: read ahead, answered some at a time, written in their order, resumed."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from speechssl.data.progress import ProgressLine
@@ -41,14 +41,16 @@ class Job:
         """Answer what is not answered yet."""
         done, partly = self.target.done
         recordings = iter(self.inputs.recordings)
-        for recording in islice((one for one in recordings if one is not None), done):
+        heard = (one for one in recordings if one is not None)
+        for recording in islice(heard, done):
             self.target.passed(recording.name)
+        begun = list(islice(heard, 1 if partly else 0))
         if isinstance(self.target, AnswerFile):
-            self.target.check()
+            self.target.check("".join(one.name for one in begun))
         total = self.inputs.total
         shown = total is not None and (isinstance(self.target, AnswerFile) or not self.target.stream.isatty())
         with ProgressLine("predicting", total or 0, done, enabled=shown) as progress:
-            planned = pieces(recordings, self.windows, partly)
+            planned = pieces(chain(begun, recordings), self.windows, partly)
             for group in self._groups(read_ahead(planned, self.num_workers)):
                 self.answer(group, progress)
             self.complete()
@@ -71,7 +73,7 @@ class Job:
             if piece.last:
                 inputs, partly = inputs + 1, 0
                 self.target.passed(piece.name)
-        self.target.write(rows, inputs, partly)
+        self.target.write(rows, inputs, partly, group[-1].name if partly else "")
         self.target.done = (inputs, partly)
         failed = [row["error"] for row in rows if "error" in row]
         self.summary["answered"] += len(rows) - len(failed)

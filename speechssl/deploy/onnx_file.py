@@ -22,7 +22,7 @@ from speechssl.errors import UserError
 from speechssl.nn.lstm import whole_lstm
 
 OPSET = 20
-OPSETS = range(18, 24)
+OPSETS = range(18, 23)  # from 23 on there is an operator Attention, which onnxruntime 1.31 refuses these masks
 METADATA = "speechssl"  # key of the model's metadata
 NEEDS = ("onnx", "onnxscript", "onnxruntime")
 LARGEST = 2**31  # bytes; what a protobuf file may have

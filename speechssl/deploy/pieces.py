@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,9 +35,11 @@ class Windows:
     def __post_init__(self) -> None:
         if self.hop_seconds is not None and self.window_seconds is None:
             raise UserError("hop_seconds needs window_seconds beside it: windows of that length begin so often")
-        named = {"window_seconds": self.window_seconds, "hop_seconds": self.hop_seconds}
-        for name, value in (named | {"whole_seconds": self.whole_seconds}).items():
-            if value is not None and value < SHORTEST_SECONDS:
+        given = {"window_seconds": self.window_seconds, "hop_seconds": self.hop_seconds}
+        given = {name: value for name, value in given.items() if value is not None}
+        for name, value in (given | {"whole_seconds": self.whole_seconds}).items():
+            check_number(name, value)
+            if not value >= SHORTEST_SECONDS:
                 raise UserError(f"{name} expects at least {SHORTEST_SECONDS} s, found {value}")
 
     def of(self, seconds: float) -> list[tuple[float, float]] | None:
@@ -50,6 +53,12 @@ class Windows:
         last = max(seconds - SHORTEST_SECONDS, 0.0) if hop >= length else max(seconds - length + hop - 1e-6, 0.0)
         starts = (number * hop for number in range(int(last / hop) + 1))
         return [(float(start), float(min(start + length, seconds))) for start in starts]
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raise UserError for a setting that is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise UserError(f"{name} expects a number, found {value!r}")
 
 
 @dataclass

@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from speechssl.deploy.trained import FrozenModel, TrainedTask, export_of, load_trained
+from speechssl.deploy.trained import FrozenModel, TrainedTask, is_result, load_trained
 from speechssl.errors import UserError
 from speechssl.finetune.model import FinetunedModel
 from speechssl.hub import load_upstream, weights_sha256
 from speechssl.interfaces import Upstream
-from speechssl.probe.rows import RESULTS
 from speechssl.version import __version__
 
 INPUTS = ("waveforms", "lengths")
@@ -150,23 +149,14 @@ def trace(exported: Exportable) -> ExportedProgram:
         ) from error
 
 
-def is_result(run: str) -> bool:
-    """Tell whether `run` names a result of a benchmark."""
-    if f"{RESULTS}:" in run or (Path(run) / RESULTS).is_file():
-        return True
-    try:
-        export_of(run)
-    except UserError:
-        return False
-    return True
-
-
 def _encoder(name: str, upstream: Upstream, layers: Sequence[int] | None) -> Exportable:
     if upstream.statistics_frontend() is not None:
         raise UserError(
             f"{name} takes mean and std from the corpus it is used on, and has none yet; export a trained one"
         )
     count = upstream.num_layers + 1
+    if layers is not None and not (isinstance(layers, list | tuple) and all(type(layer) is int for layer in layers)):
+        raise UserError(f"layers= expects a list of numbers, such as [0,-1], found {layers!r}")
     chosen = [count - 1] if layers is None else [layer + count if layer < 0 else layer for layer in layers]
     if not chosen or len(set(chosen)) < len(chosen) or not all(0 <= layer < count for layer in chosen):
         raise UserError(f"layers= expects different ones from 0 to {count - 1}, found {list(layers or [])}")
@@ -195,17 +185,25 @@ def _task(trained: TrainedTask) -> Exportable:
     }
     program = Program(upstream, model=trained.model).eval()
     found = Exportable(program, trained.model.upstream, ("outputs", VALID), known)
-    known["frames_per_output"] = _frames_per_output(found)
+    known |= _facts_of_outputs(found)
     return found
 
 
 @torch.no_grad()
-def _frames_per_output(exported: Exportable) -> int | None:
-    """Return how many frames of the upstream an output stands for; None where outputs are of whole utterances."""
+def _facts_of_outputs(exported: Exportable) -> dict[str, Any]:
+    """Return "frames_per_output", how many frames of the upstream an output stands for, and "classes".
+
+    Outputs of whole utterances stand for no number of frames. Those that are no scores of classes, such as embeddings,
+    have none, whatever classes the task was trained with.
+    """
     waveforms, lengths = exported.upstream.checked([torch.zeros(10 * exported.upstream.sample_rate)])
     frames = exported.upstream.encode(waveforms, lengths).lengths
     outputs, valid = exported.program(waveforms, lengths)
-    return round(int(frames) / int(valid)) if outputs.dim() == 3 else None
+    classes = exported.about["classes"]
+    return {
+        "frames_per_output": round(int(frames) / int(valid)) if outputs.dim() == 3 else None,
+        "classes": classes if classes is not None and len(classes) == outputs.shape[-1] else None,
+    }
 
 
 def _common(name: str, upstream: Upstream) -> dict[str, Any]:

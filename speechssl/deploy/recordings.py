@@ -1,7 +1,10 @@
 """A recording that is named and not yet read: a file, or an utterance of a manifest."""
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -60,3 +63,16 @@ class Utterance:
 
 
 Recording = AudioFile | Utterance
+
+
+def called(recordings: Sequence[Recording]) -> list[str]:
+    """Return what people call recordings: the id of an utterance, the name of a file without folder and suffix.
+
+    Files of one such name in several places are told apart by their whole paths.
+    """
+    files = {one.name for one in recordings if isinstance(one, AudioFile)}
+    uses = Counter(Path(name).stem for name in files)
+    return [
+        Path(one.name).stem if isinstance(one, AudioFile) and uses[Path(one.name).stem] == 1 else one.name
+        for one in recordings
+    ]

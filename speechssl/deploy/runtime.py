@@ -48,19 +48,37 @@ class Agreement:
 
 
 def onnx_runner(path: Path) -> Runner:
-    """Return an ONNX file as onnxruntime computes it on a CPU."""
+    """Return an ONNX file as onnxruntime computes it on a CPU.
+
+    Raises:
+        UserError: an operator, or a shape, that onnxruntime does not take.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # warnings are about its own optimisations
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4  # warnings are about its own optimisations, errors are raised
+    failures = onnxruntime.capi.onnxruntime_pybind11_state
+    failures = (failures.Fail, failures.InvalidArgument, failures.InvalidGraph, failures.NotImplemented)
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except failures as error:
+        raise UserError(f"onnxruntime cannot load this program ({_first_line(error)})") from error
 
     def run(waveforms: Tensor, lengths: Tensor) -> list[Tensor]:
         inputs = dict(zip(INPUTS, (waveforms.numpy(), lengths.numpy()), strict=True))
-        return [torch.from_numpy(output) for output in session.run(None, inputs)]
+        try:
+            return [torch.from_numpy(output) for output in session.run(None, inputs)]
+        except failures as error:
+            raise UserError(
+                f"onnxruntime cannot run this program ({_first_line(error)}); try another opset="
+            ) from error
 
     return run
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:300]
 
 
 def program_runner(path: Path) -> Runner:

@@ -5,16 +5,16 @@ features are held in memory.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from speechssl.deploy.answering import Answering, heading
+from speechssl.data.shards import SAMPLE_RATE
+from speechssl.deploy.answering import Answering, heading, printable, within
 from speechssl.deploy.inputs import open_inputs
 from speechssl.deploy.pieces import Piece
-from speechssl.deploy.recordings import AudioFile
+from speechssl.deploy.recordings import called
 from speechssl.deploy.trained import TrainedTask
 from speechssl.errors import UserError
 
@@ -36,11 +36,13 @@ class Search(Answering):
         if against is None:
             raise UserError(f"task {trained.task.name} looks for spoken queries; name them: against=FILES")
         queries = [recording for recording in open_inputs(against).recordings if recording is not None]
-        self.names = [Path(one.name).stem if isinstance(one, AudioFile) else one.name for one in queries]
+        self.names = called(queries)
         pieces = [Piece(one.name, 0, True, samples=one.read()) for one in queries]
         self.queries: list[Tensor] = self._in_batches(pieces, self.trained.features)
+        if not all(bool(frames.isfinite().all()) for frames in self.queries):
+            raise UserError(f"features of against={against} are not finite; is the audio sound?")
 
-    def _check_threshold(self, trained: TrainedTask) -> None:
+    def _check_threshold(self, trained: TrainedTask, threshold: float) -> None:
         raise UserError(f"task {trained.task.name} decides nothing, it ranks; leave threshold= out")
 
     def columns(self) -> list[str]:
@@ -53,7 +55,9 @@ class Search(Answering):
         rows = [(piece, found.get(id(piece)), heading(self.key, self.trained.task.name, piece)) for piece in pieces]
         for piece in heard:
             piece.samples = None
-        return rows
+            if not bool(found[id(piece)].isfinite().all()):
+                piece.error = f"{piece.name}: features are not finite; is the audio sound?"
+        return [(piece, None if piece.error else frames, row) for piece, frames, row in rows]
 
     def search(self, encoded: Sequence[tuple[Piece, Tensor | None, dict[str, Any]]]) -> list[dict[str, Any]]:
         """Return a row for every piece: the queries that match best as "segments", with times."""
@@ -63,13 +67,12 @@ class Search(Answering):
             found = iter(task.search(self.queries, documents, frame_seconds) if documents else ())
         rows = []
         for piece, frames, row in encoded:
-            rows.append(row | ({"error": piece.error} if frames is None else self._matches(next(found), piece)))
+            answer = {"error": printable(piece.error)} if frames is None else None
+            rows.append(row | (answer or self._matches(next(found), piece, round(row["seconds"] * SAMPLE_RATE))))
         return rows
 
-    def _matches(self, found: Sequence[dict[str, Any]], piece: Piece) -> dict[str, Any]:
-        start = piece.start or 0.0
-        named = [{"label": name} | one for name, one in zip(self.names, found, strict=True)]
-        for one in named:
-            one |= {name: round(start + one[name], 3) for name in ("start", "end")}
+    def _matches(self, found: Sequence[dict[str, Any]], piece: Piece, samples: int) -> dict[str, Any]:
+        both = zip(self.names, found, strict=True)
+        named = [within({"label": printable(name)} | one, piece, samples) for name, one in both]
         named.sort(key=lambda one: one["cost"] if one["score"] is None else -one["score"])
         return {"label": named[0]["label"], "score": named[0]["score"], "segments": named[: self.top]}

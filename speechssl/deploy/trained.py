@@ -134,7 +134,7 @@ def export_of(run: str | Path) -> Path:
         row = find_row(str(run))
         path = Path(str(run).rpartition(":")[0]).parent / row["run"]
     for folder in (path, path / "export"):
-        if (folder / "head.json").is_file() or _is_head(folder):
+        if _is_export(folder):
             return folder
     usable = [folder for folder in _results_in(path) if (folder / "export").is_dir()]
     if len(usable) == 1:
@@ -148,12 +148,24 @@ def export_of(run: str | Path) -> Path:
     )
 
 
+def is_result(run: str | Path) -> bool:
+    """Tell whether `run` names a result of a benchmark, or a folder with some, and not an encoder."""
+    path = Path(run)
+    if f"{RESULTS}:" in str(run) or (path / RESULTS).is_file():
+        return True
+    return _is_export(path) or _is_export(path / "export") or bool(_results_in(path))
+
+
+def _is_export(folder: Path) -> bool:
+    return (folder / "head.json").is_file() or _is_head(folder)
+
+
 def _results_in(path: Path) -> list[Path]:
     """Return the folders of the results in a benchmark's run directory, or in that of one of its tasks."""
     if (path / RESULTS).is_file():
         return [path / row["run"] for row in read_lines(path / RESULTS)]
     found = sorted(place.parent for place in path.glob("*/export"))
-    return [folder for folder in found if (folder / "export" / "head.json").is_file() or _is_head(folder / "export")]
+    return [folder for folder in found if _is_export(folder / "export")]
 
 
 def _is_head(export: Path) -> bool:

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from speechssl.deploy.answering import Answering
+from speechssl.deploy.answering import Answering, printable
 from speechssl.deploy.inputs import open_inputs
 from speechssl.deploy.pieces import Piece
-from speechssl.deploy.recordings import Recording, Utterance
+from speechssl.deploy.recordings import Recording, Utterance, called
 from speechssl.deploy.trained import TrainedTask
 from speechssl.errors import UserError
 
@@ -69,15 +69,15 @@ class Voices(Answering):
 def labelled(against: str | Sequence[str]) -> Iterable[tuple[Recording, str]]:
     """Yield recordings with what they are called."""
     root = Path(against) if isinstance(against, str) and Path(against).is_dir() else None
-    for recording in open_inputs(against).recordings:
-        if recording is not None:
-            yield recording, _label(recording, root)
+    recordings = [one for one in open_inputs(against).recordings if one is not None]
+    for recording, name in zip(recordings, called(recordings), strict=True):
+        yield recording, printable(_group(recording, root) or name)
 
 
-def _label(recording: Recording, root: Path | None) -> str:
+def _group(recording: Recording, root: Path | None) -> str:
+    """Return the speaker of an utterance, or the folder of a file; "" where there is none."""
     if isinstance(recording, Utterance):
         speaker = recording.table.column(SPEAKER)[recording.row]
-        return recording.name if speaker is None else str(speaker)
-    path = Path(recording.name)
-    below = path.relative_to(root).parts if root is not None else ()
-    return below[0] if len(below) > 1 else path.stem
+        return "" if speaker is None else str(speaker)
+    below = Path(recording.name).relative_to(root).parts if root is not None else ()
+    return below[0] if len(below) > 1 else ""

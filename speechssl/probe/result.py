@@ -211,12 +211,16 @@ def write_outcome(outcome: Outcome, folder: Path, row: dict[str, Any], meaning: 
 
 
 def _from_anywhere(name: str) -> str:
-    """Return the name of an upstream with its path, or that of a file in it, made absolute; "" without either."""
+    """Return the name of an upstream with its path, or that of a file or model folder in it, made absolute.
+
+    Without either it is "".
+    """
     if Path(name).exists():
         return str(Path(name).resolve())
-    parts = name.split(":")
-    found = [str(Path(part).resolve()) if Path(part).is_file() else part for part in parts]
-    return ":".join(found) if found != parts else ""
+    family, *parts = name.split(":")
+    there = [Path(part).is_file() or Path(part, "config.json").is_file() for part in parts]
+    found = [str(Path(part).resolve()) if is_there else part for part, is_there in zip(parts, there, strict=True)]
+    return ":".join([family, *found]) if any(there) else ""
 
 
 def _with_head(upstream: Upstream, head: Head) -> Upstream:

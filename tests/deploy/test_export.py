@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -21,8 +22,9 @@ from speechssl.data.cuts import Corpus
 from speechssl.deploy import export as exporting
 from speechssl.deploy.export import export
 from speechssl.deploy.onnx_file import dft_matrix
-from speechssl.deploy.program import Exportable, Program, trace
+from speechssl.deploy.program import Exportable, Program, exportable, trace
 from speechssl.deploy.program_file import ABOUT
+from speechssl.deploy.runtime import onnx_runner
 from speechssl.deploy.trained import load_trained
 from speechssl.errors import UserError
 from speechssl.hub import load_upstream, weights_sha256
@@ -176,11 +178,14 @@ def test_wrong_keys_are_one_line(rows: Rows, tmp_path: Path, monkeypatch: pytest
     for run, form, out, keys, expected in (
         (encoder, "onx", "a.onnx", {}, "format expects onnx, torch, hub"),
         (encoder, "torch", "a.pt", {}, "end in .pt2"),
+        (encoder, "onnx", "a.pt2", {}, "say format=torch"),
+        (encoder, "onnx", "a.onnx", {"layers": 0}, "expects a list of numbers"),
+        (encoder, "onnx", "a.onnx", {"layers": ["last"]}, "expects a list of numbers"),
         (encoder, "torch", "a.pt2", {"quantise": "int8"}, "goes with format=onnx"),
         (encoder, "onnx", ".", {}, "is a folder"),
         (encoder, "onnx", "a.onnx", {"layers": [1]}, "different ones from 0 to 0"),
         (encoder, "onnx", "a.onnx", {"upstream": "fbank"}, "leave it out"),
-        (encoder, "onnx", "a.onnx", {"opset": 3}, "opset expects 18 to 23"),
+        (encoder, "onnx", "a.onnx", {"opset": 3}, "opset expects 18 to 22"),
         (words, "onnx", "a.onnx", {"layers": [0]}, "layers= is for encoders"),
         (words, "hub", "a", {"layers": [0]}, "publishes the model as it is"),
         (str(rows["qbe"]["folder"]), "onnx", "a.onnx", {}, "trains nothing"),
@@ -220,6 +225,49 @@ def test_a_folder_to_publish(rows: Rows, small_tera: Path, tmp_path: Path) -> No
     export(str(rows["ks"]["folder"]), "hub", tmp_path / "words")
     assert load_trained(tmp_path / "words").task.name == "ks"
     assert "ks" in (tmp_path / "words" / "README.md").read_text()
+
+
+def test_the_folder_of_a_task_is_enough_where_it_has_one_result(rows: Rows, tmp_path: Path) -> None:
+    task = rows["ks"]["folder"].parent
+    written = export(str(task), "hub", tmp_path / "publish")
+    assert {file.name for file in written.path.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    two = tmp_path / "er"
+    for number in "12":
+        shutil.copytree(rows["er"]["folder"] / "export", two / f"fold{number}" / "export")
+    with pytest.raises(UserError, match="has 2 results that can be used; choose one as run="):
+        export(str(two), "onnx", tmp_path / "a.onnx")
+
+
+def test_embeddings_are_no_scores_of_the_classes_of_training(rows: Rows) -> None:
+    assert load_trained(rows["asv"]["folder"]).about["classes"]
+    assert exportable(str(rows["asv"]["folder"])).about["classes"] is None
+    assert exportable(str(rows["ic"]["folder"])).about["classes"]
+
+
+@pytest.mark.parametrize("task", ["ic", "aec", "asv", "sd"])
+def test_the_program_of_the_guide_reads_outputs_of_every_kind(rows: Rows, task: str) -> None:
+    """What it says of the model's outputs is what `predict` says."""
+    namespace: dict[str, Any] = {"__name__": "answer"}
+    code = re.search(r"```python file=answer.py\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), re.S)[1]
+    exec(code, namespace)
+    trained, exported = load_trained(rows[task]["folder"]), exportable(str(rows[task]["folder"]))
+    for waveform in speech_like(list(LENGTHS), seed=3):
+        (output,), (known,) = exported.reference(waveform), trained.predict([waveform])
+        said = namespace["answer"](output.numpy(), exported.about)
+        if task == "ic":
+            assert said == {slot: found["label"] for slot, found in known["slots"].items()}
+        elif task == "aec":
+            assert set(said) == set(known["labels"])
+        elif task == "asv":
+            np.testing.assert_allclose(said, known["embedding"], atol=1e-5)
+        else:
+            assert np.shape(said) == tuple(output.shape)
+
+
+def test_what_onnxruntime_refuses_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"")
+    with pytest.raises(UserError, match="onnxruntime cannot load this program"):
+        onnx_runner(tmp_path / "a.onnx")
 
 
 def test_the_fourier_matrix_is_the_transform() -> None:

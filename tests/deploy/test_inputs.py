@@ -13,7 +13,7 @@ from speechssl.audio import read_audio
 from speechssl.data.cuts import Corpus
 from speechssl.deploy.inputs import Inputs, open_inputs
 from speechssl.deploy.pieces import Windows, pieces, read_ahead
-from speechssl.deploy.recordings import AudioFile
+from speechssl.deploy.recordings import AudioFile, called
 from speechssl.errors import UserError
 
 
@@ -131,3 +131,34 @@ def test_pieces_that_are_done_are_left_out(recordings: Path) -> None:
     files = [AudioFile(str(recordings / "noise.wav")), AudioFile(str(recordings / "noise.wav"))]
     found = [piece.number for _, piece in pieces(files, Windows(0.4), skip=2)]
     assert found == [2, 0, 1, 2]
+
+
+def test_names_in_a_pipe_need_not_be_text() -> None:
+    """Whatever the encoding of stdin, and without a line's end after the last one."""
+    pipe = io.TextIOWrapper(io.BytesIO(b"a\xff.wav\nb.wav"), encoding="utf-8", errors="strict")
+    found = [one for one in open_inputs("-", pipe=pipe).recordings if one is not None]
+    assert [os.fsencode(one.name) for one in found] == [b"a\xff.wav", b"b.wav"]
+
+
+def test_a_pipe_that_is_closed_or_breaks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not waited for without end."""
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UserError, match="stdin is closed"):
+        list(open_inputs("-").recordings)
+    closed = io.StringIO("a.wav")
+    closed.close()
+    with pytest.raises(UserError, match="cannot be read any further"):
+        list(open_inputs("-", pipe=closed).recordings)
+    with pytest.raises(UserError, match="-print0"):
+        list(open_inputs("-", pipe=io.StringIO("a.wav\0b.wav\0")).recordings)
+
+
+@pytest.mark.parametrize("settings", [("abc",), (1.0, "abc"), (None, None, None), (True,), (float("nan"),)])
+def test_windows_that_are_no_numbers_are_refused(settings: tuple) -> None:
+    with pytest.raises(UserError, match="expects a number, found"):
+        Windows(*settings)
+
+
+def test_files_of_one_name_are_told_apart_by_their_paths() -> None:
+    files = [AudioFile(name) for name in ("a/1.wav", "b/1.wav", "b/2.wav", "b/2.wav")]
+    assert called(files) == ["a/1.wav", "b/1.wav", "2", "2"]

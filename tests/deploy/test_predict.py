@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from speechssl.data.cuts import Corpus
 from speechssl.deploy import job
 from speechssl.deploy.answering import Answering
-from speechssl.deploy.answers import AnswerFile, Lines
+from speechssl.deploy.answers import AnswerFile, Lines, Standard
 from speechssl.deploy.pieces import Windows
 from speechssl.deploy.predict import predict
 from speechssl.deploy.trained import load_trained
@@ -197,6 +198,55 @@ def test_a_part_that_is_gone_is_begun_anew(
     assert len(out.read_text().splitlines()) == 6
 
 
+def test_another_recording_is_not_gone_on_with_in_the_middle(
+    rows: Rows, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before the first recording was answered whole: the windows of another are not put behind its."""
+    out, run, settings = tmp_path / "answers.jsonl", rows["ks"]["folder"], {"windows": Windows(0.2)}
+    monkeypatch.setattr(job, "GROUP_PIECES", 2)
+    stop_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        predict(run, str(recordings / "noise.wav"), out, **settings)
+    monkeypatch.undo()
+    assert read_json(tmp_path / "answers.jsonl.part.json")["pieces"] == 2
+    with pytest.raises(UserError, match="begun with other inputs"):
+        predict(run, str(recordings / "ann/1.wav"), out, **settings)
+    predict(run, str(recordings / "noise.wav"), out, **settings)
+    found = [json.loads(line)["start"] for line in out.read_text().splitlines()]
+    assert found == [0.0, 0.2, 0.4, 0.6, 0.8]
+
+
+def test_names_that_are_no_text_are_written_where_they_cannot_be_read(rows: Rows, tmp_path: Path) -> None:
+    broken = os.fsdecode(os.fsencode(tmp_path) + b"/no\xfftext.wav")
+    Path(broken).write_bytes(b"no sound")
+    soundfile.write(tmp_path / "sound.wav", [0.1] * 8000, 16000)
+    predict(rows["ks"]["folder"], str(tmp_path), tmp_path / "answers" / "a.jsonl")
+    first, second = map(json.loads, (tmp_path / "answers" / "a.jsonl").read_text("utf-8").splitlines())
+    assert first["path"].endswith("no\\udcfftext.wav")
+    assert first["path"] in first["error"]
+    assert "label" in second
+
+
+def test_rows_are_utf8_whatever_stdout_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii"))
+    Standard(Lines("jsonl", [])).write([{"path": "\u97f3.wav"}], 1, 0)
+    assert written.getvalue().decode("utf-8") == '{"path": "\u97f3.wav"}\n'
+
+
+def test_cells_may_hold_anything() -> None:
+    values = ["a,b", 'say "no"', "two\nlines", "old\rlines", "\u97f3", None]
+    lines = Lines("csv", list("abcdef"))
+    text = lines.header() + lines.line(dict(zip("abcdef", values, strict=True)))
+    (row,) = csv.DictReader(io.StringIO(text, newline=""))
+    assert list(row.values()) == [*values[:-1], ""]
+
+
+def test_a_folder_is_no_file_to_write(rows: Rows, recordings: Path) -> None:
+    with pytest.raises(UserError, match=r"out=.* is a folder; give the file to write, such as .*answers.jsonl"):
+        predict(rows["ks"]["folder"], str(recordings), recordings, overwrite=True)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("task", ["ks", "ic", "asr", "ner", "sd", "asv", "qbe", "aec"])
@@ -249,6 +299,12 @@ def test_voices_that_are_enrolled_are_recognised(rows: Rows, recordings: Path) -
     assert "embedding" not in row
 
 
+def test_voices_whose_files_have_one_name_stay_apart(rows: Rows, recordings: Path) -> None:
+    enrolled = [str(recordings / name) for name in ("ann/1.wav", "bob/1.wav")]
+    found = answered(rows["asv"]["folder"], enrolled, against=enrolled)
+    assert [row["label"] for row in found] == enrolled
+
+
 def test_enrolled_utterances_of_a_corpus_are_called_by_their_speaker(rows: Rows, everything: Corpus) -> None:
     (row, *_) = answered(rows["asv"]["folder"], str(everything.path), split="test", against=str(everything.path))
     assert set(row["scores"]) == set(everything.table("test").column("speaker"))
@@ -270,6 +326,8 @@ def test_a_query_is_found_in_the_recording_it_was_cut_from(rows: Rows, everythin
     assert match["start"] == pytest.approx(0.2, abs=0.05)
     assert match["end"] == pytest.approx(0.5, abs=0.05)
     assert sum(row["score"] for row in found) == pytest.approx(0.0, abs=1e-4)  # compared with each other
+    for row in found:
+        assert all(one["start"] <= one["end"] <= row["seconds"] for one in row["segments"])
     (alone,) = answered(run, str(folder / "2.wav"), against=str(tmp_path / "query.wav"))
     assert alone["score"] is None
     assert alone["segments"][0]["cost"] < 0.2
@@ -282,6 +340,7 @@ def test_a_query_is_found_in_the_recording_it_was_cut_from(rows: Rows, everythin
         ("qbe", {"threshold": 0.3}, "leave threshold= out"),
         ("ks", {"against": "{}"}, "task ks has neither"),
         ("ks", {"threshold": 0.3}, "decides by no threshold"),
+        ("sd", {"threshold": "high"}, "threshold expects a number, found 'high'"),
         ("ks", {"top": 0}, "top expects at least 1"),
         ("ks", {"max_seconds": 0.0}, "max_seconds must be positive"),
         ("ks", {"num_workers": -1}, "num_workers expects"),
@@ -302,6 +361,13 @@ def test_labels_above_a_threshold(rows: Rows, recordings: Path) -> None:
     assert row["labels"] == list(row["scores"])
     (row,) = answered(rows["aec"]["folder"], str(recordings / "noise.wav"), threshold=1.0)
     assert row["labels"] == []
+
+
+def test_one_label_is_decided_by_no_threshold(rows: Rows) -> None:
+    trained = load_trained(rows["aec"]["folder"])
+    trained.task.multi_label = False
+    with pytest.raises(UserError, match="aec decides by no threshold"):
+        Answering(trained, "path", threshold=0.3)
 
 
 def test_a_language_model_that_is_gone_is_a_warning(

@@ -18,6 +18,7 @@ from speechssl.deploy.trained import TrainedTask, load_trained
 from speechssl.errors import UserError
 from speechssl.files import read_json, write_json
 from speechssl.hub import load_upstream
+from speechssl.probe import result
 from speechssl.probe.rows import PREDICTIONS, read_lines
 
 Rows = dict[str, dict[str, Any]]
@@ -198,6 +199,19 @@ def test_a_published_file_is_found_from_anywhere(
     (row,) = bench(words, ["ks"], "tera:states.ckpt")
     monkeypatch.chdir(tmp_path)
     assert_agrees(row, load_trained(row["folder"]))
+
+
+def test_a_model_folder_of_another_library_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is called like the library, or like one of its models, is none."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("hf", "fbank", "models/mine"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "models" / "mine" / "config.json").write_text("{}")
+    assert result._from_anywhere("hf:models/mine") == f"hf:{tmp_path}/models/mine"
+    assert result._from_anywhere("hf:models/other") == ""
+    assert result._from_anywhere("s3prl:fbank") == ""
 
 
 def test_results_are_found_by_folder_export_and_row(rows: Rows) -> None:
