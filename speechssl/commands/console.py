@@ -2,6 +2,8 @@
 
 import logging
 
+from speechssl.errors import UserError
+
 
 def start(num_threads: int | None = None) -> None:
     """Show log lines from INFO on, and set PyTorch's threads where a number is given."""
@@ -10,4 +12,6 @@ def start(num_threads: int | None = None) -> None:
     if num_threads is not None:
         import torch
 
-        torch.set_num_threads(int(num_threads))
+        if type(num_threads) is not int or num_threads < 1:
+            raise UserError(f"num_threads expects a whole number from 1 on, found {num_threads!r}")
+        torch.set_num_threads(num_threads)

@@ -56,9 +56,11 @@ def open_inputs(what: str | Sequence[str], split: str | None = None, pipe: IO[st
         UserError: nothing there.
     """
     if not isinstance(what, str):
-        names = [str(name) for name in what]
+        names = [str(name) for name in what] if isinstance(what, Sequence) else []
         if not names:
-            raise UserError("inputs=[] is empty; expected audio files, a folder, a pattern or - (paths from stdin)")
+            raise UserError(
+                f"inputs={what} names nothing; expected audio files, a folder, a pattern or - (paths from stdin)"
+            )
         return _files(names)
     if what == PIPE:
         return Inputs("path", None, lines_of(sys.stdin if pipe is None else pipe))

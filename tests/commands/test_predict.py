@@ -53,7 +53,9 @@ def test_a_corpus_into_a_file(run: str, words: Corpus, tmp_path: Path, capsys: p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["inputs=[]"], "inputs=[] is empty"),
+        (["inputs=[]"], "inputs=[] names nothing"),
+        (["inputs=a.wav", "num_threads=many"], "num_threads expects a whole number"),
+        (["inputs=a.wav", "window_seconds=long"], "window_seconds expects a number, found 'long'"),
         (["inputs=nowhere.wav"], "could be answered; the first: nowhere.wav does not exist"),
         (["inputs=a.wav", "hop_seconds=1"], "hop_seconds needs window_seconds"),
         (["inputs=a.wav", "device=abacus"], "device=abacus cannot be used"),

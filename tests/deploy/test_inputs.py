@@ -49,7 +49,8 @@ def test_prepared_folders_and_manifests(words: Corpus) -> None:
 @pytest.mark.parametrize(
     ("what", "split", "message"),
     [
-        ([], None, "is empty"),
+        ([], None, "names nothing"),
+        (None, None, "names nothing"),
         ("{}/*.mp3", None, "matches no file"),
         ("{}", "test", "is for prepared folders"),
         ("{}/empty", None, "no audio"),
