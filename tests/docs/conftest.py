@@ -276,7 +276,7 @@ for same in ("RUN_DIR", "runs/fsdd/pretrained-1"):
     NAMES[same] = NAMES["runs/mine"]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def no_pictures() -> Iterator[None]:
     """Drawing takes longer than two steps of training, and is tested elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
