@@ -156,7 +156,7 @@ def take_statistics(upstream: Upstream, corpus: Corpus) -> bool:
 
 
 def _is_registered(name: str) -> bool:
-    """Tell whether a name begins with a family; a folder that happens to, such as "tera/stages", is none of its sizes."""
+    """Tell whether a name begins with a family; a folder that does, such as "tera/stages", is none of its sizes."""
     family, _, size = name.partition("@")[0].partition("/")
     if family not in registry.names("upstream"):
         return False
